@@ -1,0 +1,65 @@
+"""Every error the house raises on purpose.
+
+    CascadeError                   anything we can explain to a user in one sentence
+    |-- InvalidRequest             the user asked for something that cannot be: fix the field it names
+    |-- SettingsError              an environment variable holds a value we cannot use
+    |-- CheckpointError            a checkpoint cannot be used
+    |   |-- CheckpointNotFound     no such name, folder or file
+    |   `-- CheckpointDamaged      a file is missing, truncated, or not what its name says
+    |-- NotReady                   the engine is still loading, or could not load
+    |-- Busy                       the queue is full: try again later
+    `-- RenderFailed               the computation itself failed (out of memory, not-a-number)
+
+A message says what, the value, the limit and the cure, and is safe to show to anyone: it never holds
+a traceback. What is not a CascadeError is a bug.
+"""
+
+from __future__ import annotations
+
+
+class CascadeError(Exception):
+    """Base of all errors with a message meant for the user (plain text, one sentence)."""
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class InvalidRequest(CascadeError):
+    """A field of a request is out of its limits.
+
+    Attributes:
+        field: name of the field in `request.FIELDS`, or "" when no single one is at fault.
+    """
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class SettingsError(CascadeError):
+    """A `CASCADE_*` variable holds an unusable value."""
+
+
+class CheckpointError(CascadeError):
+    """A checkpoint cannot be used."""
+
+
+class CheckpointNotFound(CheckpointError):
+    """No checkpoint of that name, folder or file."""
+
+
+class CheckpointDamaged(CheckpointError):
+    """A checkpoint is there, but one of its files is missing, truncated or of the wrong kind."""
+
+
+class NotReady(CascadeError):
+    """The engine has not finished loading, or failed to."""
+
+
+class Busy(CascadeError):
+    """Too much is waiting already."""
+
+
+class RenderFailed(CascadeError):
+    """The computation failed after the request was accepted."""

@@ -1,0 +1,94 @@
+"""What happens during a run, in the order it happens: the one pipe from the engine to the browser.
+
+A run yields `RunStarted`, then for each stage `StageStarted` and one `StepDone` a step, then one `ImageReady` an
+image, then `Finished`; `gallery.record` turns each `ImageReady` into an `ImageSaved`. All are frozen and hold plain data
+and Pillow pictures only, so that they may cross a process boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from cascade_app.plan import GenerationPlan
+
+STAGE_TITLES: Mapping[str, str] = {
+    "conditioning": "Reading the prompt",
+    "prior": "Stage C, the prior",
+    "decoder": "Stage B, the decoder",
+    "vqgan": "Stage A, the vqgan",
+}
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The engine is not free yet. `reason` is a sentence for the user."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """The request was accepted; `plan` says what will be made."""
+
+    plan: GenerationPlan
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """`stage` is a key of STAGE_TITLES; `steps` counts its denoising steps (1 where it has none)."""
+
+    stage: str
+    steps: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """A denoising step is done.
+
+    `previews` holds one small RGB picture an image, made from the step's estimate of the clean latents (x0), or
+    nothing where no preview was wanted. `fraction` of the whole run is done; times are seconds.
+    """
+
+    stage: str
+    step: int  # 1 .. steps
+    steps: int
+    fraction: float
+    elapsed_s: float
+    remaining_s: float
+    previews: tuple[Image.Image, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageReady:
+    """A finished picture. `negative` is its Stage C latent: little-endian float16 bytes of `negative_shape` (16, h, w)."""
+
+    index: int
+    seed: int
+    image: Image.Image
+    plan: GenerationPlan
+    negative: bytes = b""
+    negative_shape: tuple[int, int, int] = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class ImageSaved:
+    """The picture of an `ImageReady` is safely on disk at `path`."""
+
+    index: int
+    seed: int
+    path: Path
+    plan: GenerationPlan
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run is over. `seconds` holds conditioning, prior, decoder, vqgan and total."""
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+Event = Waiting | RunStarted | StageStarted | StepDone | ImageReady | ImageSaved | Finished

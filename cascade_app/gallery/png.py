@@ -1,0 +1,64 @@
+"""Pictures as PNG files that carry their request.
+
+Owns the names of the text chunks and their form; knows nothing of folders, rows or browsers.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from cascade_app.errors import InvalidRequest
+from cascade_app.plan import GenerationPlan
+from cascade_app.request import GenerationRequest
+
+REQUEST_KEY = "cascade_studio"  # the request as JSON, one picture's own seed inside
+PARAMETERS_KEY = "parameters"  # one readable line in the form other tools write and read
+
+
+def parameters_line(request: GenerationRequest, *, width: int, height: int) -> str:
+    """The settings as other tools write them: prompt, negative prompt, then `Name: value` pairs."""
+    lines = [request.prompt]
+    if request.negative_prompt:
+        lines.append(f"Negative prompt: {request.negative_prompt}")
+    lines.append(
+        f"Steps: {request.prior_steps}, Sampler: {request.sampler}, CFG scale: {request.prior_guidance:g}, "
+        f"Seed: {request.seed}, Size: {width}x{height}, Model: {Path(request.checkpoint).name}, "
+        f"Decoder steps: {request.decoder_steps}, Decoder CFG scale: {request.decoder_guidance:g}"
+    )
+    return "\n".join(lines)
+
+
+def own_request(plan: GenerationPlan, seed: int) -> GenerationRequest:
+    """The request that makes one picture of `plan` alone: its own seed, one image, the real size."""
+    values = {**vars(plan.request), "seed": seed, "images": 1, "width": plan.width, "height": plan.height}
+    return GenerationRequest(**values)
+
+
+def encode_png(image: Image.Image, plan: GenerationPlan, seed: int) -> bytes:
+    """`image` as a PNG file with its request inside."""
+    request = own_request(plan, seed)
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(REQUEST_KEY, request.to_json())
+    info.add_itxt(PARAMETERS_KEY, parameters_line(request, width=plan.width, height=plan.height))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def read_request(path: Path) -> GenerationRequest:
+    """The request inside a PNG that `encode_png` made.
+
+    Raises:
+        InvalidRequest: not a PNG, or one without (readable) settings of ours.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            text = image.info.get(REQUEST_KEY)
+    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        raise InvalidRequest(f"{path.name} is not a readable PNG file. Choose a picture saved by Cascade Studio.") from error
+    if not isinstance(text, str):
+        raise InvalidRequest(f"{path.name} holds no Cascade Studio settings. Choose the original download, not a copy.")
+    return GenerationRequest.from_json(text)

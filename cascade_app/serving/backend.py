@@ -1,0 +1,40 @@
+"""The seam between the page and the engine: a Protocol of a few methods, and nothing that imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from cascade_app.catalogue import CheckpointSpec
+from cascade_app.events import Event
+from cascade_app.plan import GenerationPlan
+from cascade_app.request import GenerationRequest
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """Whether the engine can make pictures now. `message` is one sentence for the user."""
+
+    state: Literal["loading", "ready", "failed"]
+    message: str
+
+
+class Backend(Protocol):
+    """What the page, the API and the command line need of an engine."""
+
+    def status(self) -> BackendStatus:
+        """Where loading stands; returns at once."""
+
+    def checkpoint(self, name: str) -> CheckpointSpec:
+        """The facts of a checkpoint, weights unread. Raises CheckpointNotFound, CheckpointDamaged."""
+
+    def plan(self, request: GenerationRequest) -> GenerationPlan:
+        """What `request` would make, without making it; an open seed is drawn. Raises InvalidRequest, CheckpointError."""
+
+    def generate(self, request: GenerationRequest) -> Iterator[Event]:
+        """Run `request` (an open seed is drawn), yielding events; see `events.py` for their order.
+
+        Yields `Waiting` while the engine loads or another run holds it. Closing the iterator stops the computing within one
+        step and frees the engine. Raises CascadeError, with a message for the user, at the first `next` or later.
+        """
