@@ -57,17 +57,26 @@ def find_checkpoint(name: str) -> CheckpointSpec:
         CheckpointNotFound: neither a known name nor a folder.
         CheckpointDamaged: the folder's index is missing, unreadable or not what it should be.
     """
-    folder = KNOWN.get(name) or Path(name).expanduser()
-    if not folder.is_dir():
+    try:
+        folder = KNOWN.get(name) or Path(name).expanduser()
+        is_folder = folder.is_dir()
+    except (OSError, ValueError, RuntimeError):  # a name no file system takes, or the home of nobody
+        is_folder = False
+    if not is_folder:
+        if name in KNOWN:
+            raise CheckpointNotFound(
+                f'The folder of checkpoint "{name}", assets/{folder.name}, is missing. Copy the repository again.'
+            )
+        shown = " ".join(name[:100].split()) + ("..." if len(name) > 100 else "")
         raise CheckpointNotFound(
-            f'Checkpoint "{name}" is neither a known name ({", ".join(KNOWN)}) nor a folder. '
+            f'Checkpoint "{shown}" is neither a known name ({", ".join(KNOWN)}) nor a folder. '
             "Check the spelling, or give the folder that holds prior/, decoder/ and vqgan/."
         )
     index_path = folder / "model_index.json"
     index = read_json(index_path)
     studio = {**PUBLISHED_STUDIO, **_object(index.get("studio", {}), "studio part", index_path)}
     try:
-        return CheckpointSpec(
+        spec = CheckpointSpec(
             name=name,
             title=str(studio.get("name", folder.name)),
             folder=folder.resolve(),
@@ -76,10 +85,22 @@ def find_checkpoint(name: str) -> CheckpointSpec:
             defaults=MappingProxyType(dict(_object(studio["defaults"], "defaults part", index_path))),
             **{key: int(studio[key]) for key in ("default_size_px", "min_size_px", "max_size_px", "size_step_px")},
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CheckpointDamaged(
             f"{brief(index_path)} holds a size or factor that is not a number ({error}). Restore the file."
         ) from error
+    sizes_fit = (
+        0 < spec.min_size_px <= spec.default_size_px <= spec.max_size_px
+        and spec.size_step_px > 0
+        and spec.size_step_px % 8 == 0  # Stage B's latent is px / 4 and its sides must be even
+        and spec.default_size_px % spec.size_step_px == 0
+    )
+    if not (sizes_fit and 1 <= spec.prior_factor <= 1024):
+        raise CheckpointDamaged(
+            f"{brief(index_path)} holds sizes that do not go together: the step must be a multiple of 8, and the default "
+            "a multiple of the step between the minimum and the maximum. Restore the file."
+        )
+    return spec
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -45,8 +45,10 @@ class Field:
         """Return `value` as this field's type, or raise InvalidRequest saying what, value, limit and cure."""
         if value is None or (isinstance(value, str) and self.kind != "text" and not value.strip()):
             value = self.default
-            if value is None and self.name in ("width", "height", "seed"):
-                return None
+            if value is None:
+                if self.kind != "text":
+                    return None
+                value = ""  # required, and missing: say so in the words for an empty one
         parser = {"text": self._text, "int": self._number, "float": self._number, "choice": self._choice}
         return parser[self.kind](value)
 
@@ -61,7 +63,8 @@ class Field:
             raise self.error(f"{self.label} holds characters that are not valid text. Remove them.")
         value = value.replace("\x00", "").strip()
         if self.minimum and len(value) < self.minimum:
-            raise self.error(f"{self.label} is empty. Describe the picture in a few words.")
+            cure = "Describe the picture in a few words." if self.name == "prompt" else "Fill it in."
+            raise self.error(f"{self.label} is empty. {cure}")
         return value
 
     def _number(self, value: Any) -> int | float:
@@ -95,7 +98,11 @@ def _number(value: float | None) -> str:
 
 def _shown(value: Any) -> str:
     """A value as a message may show it: short, one line."""
-    text = value if isinstance(value, str) else repr(value)
+    try:
+        text = value[:200] if isinstance(value, str) else repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list nested as deep
+        return "a value too long to show"
+    text = "".join(character if character.isprintable() else " " for character in text)
     text = " ".join(text.split())
     text = text if len(text) <= 40 else text[:37] + "..."
     return f'"{text}"' if isinstance(value, str) else text
@@ -208,7 +215,7 @@ class GenerationRequest:
         if not isinstance(values, dict):
             raise InvalidRequest("These settings are not a JSON object; they were not written by Cascade Studio.")
         version = values.pop("version", None)
-        if version != REQUEST_VERSION:
+        if version != REQUEST_VERSION or isinstance(version, bool):
             raise InvalidRequest(
                 f"These settings have format version {_shown(version)}; this Cascade Studio reads "
                 f"version {REQUEST_VERSION}. Update it to read them."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cascade_app.errors import SettingsError
@@ -22,16 +22,18 @@ class Settings:
         dtype: "auto", "float32", "bfloat16" or "float16" for the networks' weights (`CASCADE_DTYPE`).
         threads: CPU threads for torch, 0 for torch's own choice (`CASCADE_THREADS`).
         queue_size: requests that may wait before new ones are refused (`CASCADE_QUEUE_SIZE`).
+        debug: show the traceback of an unexpected error on the command line (`CASCADE_DEBUG`, 0 or 1).
     """
 
     host: str = "127.0.0.1"
     port: int = 7860
     checkpoint: str = "pocket"
-    data_dir: Path = Path("~/.local/share/cascade-studio")
+    data_dir: Path = field(default_factory=lambda: Path("~/.local/share/cascade-studio").expanduser())
     device: str = "auto"
     dtype: str = "auto"
     threads: int = 0
     queue_size: int = 64
+    debug: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -41,30 +43,44 @@ class Settings:
             SettingsError: a value is not usable; says which, and what would be.
         """
         environ = os.environ if environ is None else environ
-        data_home = environ.get("XDG_DATA_HOME") or "~/.local/share"
         return cls(
-            host=environ.get("CASCADE_HOST", cls.host),
+            host=_text(environ, "CASCADE_HOST", cls.host),
             port=_whole(environ, "CASCADE_PORT", cls.port, maximum=65535),
-            checkpoint=environ.get("CASCADE_CHECKPOINT", cls.checkpoint),
-            data_dir=Path(environ.get("CASCADE_DATA_DIR") or Path(data_home) / "cascade-studio").expanduser(),
-            device=environ.get("CASCADE_DEVICE", cls.device),
+            checkpoint=_text(environ, "CASCADE_CHECKPOINT", cls.checkpoint),
+            data_dir=_data_dir(environ),
+            device=_text(environ, "CASCADE_DEVICE", cls.device),
             dtype=_choice(environ, "CASCADE_DTYPE", cls.dtype, ("auto", "float32", "bfloat16", "float16")),
             threads=_whole(environ, "CASCADE_THREADS", cls.threads, maximum=1024),
             queue_size=_whole(environ, "CASCADE_QUEUE_SIZE", cls.queue_size, maximum=100_000),
+            debug=_whole(environ, "CASCADE_DEBUG", cls.debug, maximum=1) == 1,
         )
 
 
+def _text(environ: Mapping[str, str], name: str, default: str) -> str:
+    return environ.get(name, "").strip() or default
+
+
+def _data_dir(environ: Mapping[str, str]) -> Path:
+    data_home = _text(environ, "XDG_DATA_HOME", "~/.local/share")
+    folder = Path(_text(environ, "CASCADE_DATA_DIR", f"{data_home}/cascade-studio"))
+    try:
+        return folder.expanduser()
+    except RuntimeError:
+        raise SettingsError(f'CASCADE_DATA_DIR is "{folder}", but there is no such user; name a folder.') from None
+
+
 def _whole(environ: Mapping[str, str], name: str, default: int, *, maximum: int) -> int:
-    text = environ.get(name, "").strip()
+    text = _text(environ, name, "")
     if not text:
         return default
-    if not text.isascii() or not text.isdigit() or int(text) > maximum:
-        raise SettingsError(f'{name} is "{text}"; set it to a whole number from 0 to {maximum}.')
-    return int(text)
+    digits = text.lstrip("0") or "0"
+    if not (text.isascii() and text.isdigit()) or len(digits) > len(str(maximum)) or int(digits) > maximum:
+        raise SettingsError(f'{name} is "{text[:40]}"; set it to a whole number from 0 to {maximum}.')
+    return int(digits)
 
 
 def _choice(environ: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
-    text = environ.get(name, "").strip() or default
+    text = _text(environ, name, default)
     if text not in choices:
-        raise SettingsError(f'{name} is "{text}"; set it to one of {", ".join(choices)}.')
+        raise SettingsError(f'{name} is "{text[:40]}"; set it to one of {", ".join(choices)}.')
     return text
