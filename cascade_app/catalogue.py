@@ -97,8 +97,8 @@ def find_checkpoint(name: str) -> CheckpointSpec:
     )
     if not (sizes_fit and 1 <= spec.prior_factor <= 1024):
         raise CheckpointDamaged(
-            f"{brief(index_path)} holds sizes that do not go together: the step must be a multiple of 8, and the default "
-            "a multiple of the step between the minimum and the maximum. Restore the file."
+            f"{brief(index_path)} holds sizes that do not go together: the step must be a multiple of 8, and the "
+            "default a multiple of the step between the minimum and the maximum. Restore the file."
         )
     return spec
 

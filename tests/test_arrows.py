@@ -31,9 +31,10 @@ ROOMS: Mapping[str, set[str]] = {
     "vocabulary": set(),
 }
 # ... and of libraries: the places (rooms, or modules of one) that may import them.
+TORCH_ROOMS = {"diffusion", "runtime", "training", "bench"}
 LIBRARIES: Mapping[str, set[str]] = {
     **dict.fromkeys(("gradio", "gradio_client"), {"ui", "cascade_app.serving.api", "app"}),
-    **dict.fromkeys(("torch", "torchvision", "accelerate", "safetensors"), {"diffusion", "runtime", "training", "bench"}),
+    **dict.fromkeys(("torch", "torchvision", "accelerate", "safetensors"), TORCH_ROOMS),
     **dict.fromkeys(("diffusers", "transformers"), {"cascade_app.runtime.loader", "training", "bench"}),
     "sqlite3": {"gallery"},
 }
@@ -115,7 +116,7 @@ def _objections(module: str, target: str) -> list[str]:
     other = room_of(target)
     if other in (room, "vocabulary") or other in ROOMS.get(room, set()):
         return []
-    return [f"{room} may import {', '.join(sorted(ROOMS.get(room, set()))) or 'nothing of the house'} and the vocabulary"]
+    return [f"{room} may import {', '.join(sorted(ROOMS.get(room, set()))) or 'no other room'} and the vocabulary"]
 
 
 def _chains_down(start: str, graph: Mapping[str, set[str]]) -> list[list[str]]:
@@ -207,10 +208,10 @@ _SKELETON = dict.fromkeys(
         ("app", "import gradio\nfrom cascade_app.ui.blocks import build_ui\nfrom cascade_app.serving import local"),
         ("cascade_app.cli", "def load():\n    from cascade_app.serving.local import LocalBackend"),
         ("cascade_app.cli", "import app"),
-        ("cascade_app.ui.blocks", "import gradio as gr\nfrom cascade_app.serving.backend import Backend\nfrom . import form"),
+        ("cascade_app.ui.blocks", "import gradio\nfrom cascade_app.serving import backend\nfrom . import form"),
         ("cascade_app.serving.api", "import gradio"),
         ("cascade_app.serving.local", "def load():\n    from cascade_app.runtime.manager import PipelineManager"),
-        ("cascade_app.runtime.loader", "import diffusers, torch, transformers\nfrom cascade_app.diffusion import sampler"),
+        ("cascade_app.runtime.loader", "import diffusers, torch\nfrom cascade_app.diffusion import sampler"),
         ("cascade_app.diffusion.sampler", "import torch\nfrom cascade_app import errors"),
         ("cascade_app.gallery.store", "import sqlite3\nfrom .png import encode_png\nfrom ..events import Event"),
         ("cascade_app.training.loop", "import diffusers, torch\nfrom cascade_app.runtime.loader import load"),
