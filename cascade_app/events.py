@@ -25,9 +25,10 @@ STAGE_TITLES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Waiting:
-    """The engine is not free yet. `reason` is a sentence for the user."""
+    """The engine is not free yet. `reason` is a sentence for the user; `ahead` counts the runs before this one."""
 
     reason: str
+    ahead: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,22 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class StageStarted:
-    """`stage` is a key of STAGE_TITLES; `steps` counts its denoising steps (1 where it has none)."""
+    """`stage` is a key of STAGE_TITLES; `steps` counts its denoising steps (1 where it has none).
+
+    Many images are made a few at a time: `indices` says which of them this stage works on.
+    """
 
     stage: str
     steps: int
+    indices: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)
 class StepDone:
     """A denoising step is done.
 
-    `previews` holds one small RGB picture an image, made from the step's estimate of the clean latents (x0), or
-    nothing where no preview was wanted. `fraction` of the whole run is done; times are seconds.
+    `previews` holds one small RGB picture for each of `indices`, made from the step's estimate of the clean latents
+    (x0), or nothing where the stage has none to show. `fraction` of the whole run is done; times are seconds.
     """
 
     stage: str
@@ -60,11 +65,15 @@ class StepDone:
     elapsed_s: float
     remaining_s: float
     previews: tuple[Image.Image, ...] = ()
+    indices: tuple[int, ...] = (0,)  # which images the previews show
 
 
 @dataclass(frozen=True)
 class ImageReady:
-    """A finished picture. `negative` is its Stage C latent: little-endian float16 bytes of `negative_shape` (16, h, w)."""
+    """A finished picture. `negative` is its Stage C latent: little-endian float32 bytes of `negative_shape` (16, h, w).
+
+    Not rounded to 16 bits, so that developing it again gives the same pixels.
+    """
 
     index: int
     seed: int

@@ -1,4 +1,4 @@
-"""From a request and a checkpoint's facts to everything a run needs to know, before it runs. Pure.
+"""From a request and a checkpoint's facts to everything a run needs to know, before it runs. Pure but for `draw_seed`.
 
 Sizes. Stage C works on ceil(px / 42.67) cells a side, as published. Stage B's latent is px / 4, rather than the published
 int(cells * 10.67): its side must be even (patch size 2), which 10.67 times a cell count often is not, and then the
@@ -9,6 +9,7 @@ given, so the output is exactly the size asked for; where the published arithmet
 from __future__ import annotations
 
 import math
+import secrets
 from dataclasses import dataclass
 
 from cascade_app.catalogue import CheckpointSpec
@@ -41,6 +42,11 @@ class GenerationPlan:
             f"{count}, {self.width} x {self.height} px, from {self.prior_shape[1]} x {self.prior_shape[2]} negatives, "
             f"{request.prior_steps} + {request.decoder_steps} steps"
         )
+
+
+def draw_seed(request: GenerationRequest) -> GenerationRequest:
+    """`request` with a random seed where it has none."""
+    return request if request.seed is not None else request.with_seed(secrets.randbelow(SEED_LIMIT))
 
 
 def make_plan(request: GenerationRequest, spec: CheckpointSpec) -> GenerationPlan:

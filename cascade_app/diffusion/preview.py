@@ -7,9 +7,12 @@ channels; a checkpoint without a previewer has a linear map for Stage C too.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Previewer(nn.Module):
@@ -58,6 +61,39 @@ class Previewer(nn.Module):
         return model.eval()
 
 
-def linear_rgb(latents: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A picture by a linear map of the channels: (B, C, H, W), (3, C), (3,) -> (B, 3, H, W), about [0, 1]."""
-    return torch.einsum("bchw,rc->brhw", latents.float(), weight) + bias.view(1, 3, 1, 1)
+@dataclass(frozen=True)
+class LinearMap:
+    """A picture by a linear map of a latent's channels. `weight` (3, C), `bias` (3,), both float32."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 3, H, W) float32, about [0, 1], not clamped."""
+        return torch.einsum("bchw,rc->brhw", latents.float(), self.weight) + self.bias.view(1, 3, 1, 1)
+
+
+@torch.no_grad()
+def fit_to_vqgan(vqgan: Any) -> LinearMap:
+    """The linear map nearest to Stage A, by least squares over smooth random latents (B, 4, H, W) of unit spread."""
+    parameter = next(vqgan.parameters())
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(16, vqgan.config.latent_channels, 4, 4, generator=generator)
+    latents = functional.interpolate(coarse, size=(16, 16), mode="bicubic", align_corners=True)
+    scaled = (latents * vqgan.config.scale_factor).to(parameter.device, parameter.dtype)
+    pictures = vqgan.decode(scaled).sample.float().cpu()
+    colours = functional.avg_pool2d(pictures, pictures.shape[-1] // latents.shape[-1])
+    inputs = latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1])
+    inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
+    solution = torch.linalg.lstsq(inputs, colours.permute(0, 2, 3, 1).reshape(-1, 3)).solution  # (C + 1, 3)
+    return LinearMap(solution[:-1].T.contiguous().to(parameter.device), solution[-1].to(parameter.device))
+
+
+def most_visible_directions(decoder: Any) -> LinearMap:
+    """Stage C latents to false colours, for a checkpoint without a previewer.
+
+    The three directions of the latent that Stage B's image conditioning weighs most; structure is right, colours are not.
+    """
+    weight = decoder.effnet_mapper[0].weight.detach().float().flatten(1)  # (hidden, 16)
+    directions = torch.linalg.svd(weight, full_matrices=False).Vh[:3]
+    return LinearMap(directions * 0.2, torch.full((3,), 0.5, device=weight.device))

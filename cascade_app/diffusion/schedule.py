@@ -23,6 +23,8 @@ from cascade_app.errors import CheckpointDamaged
 # alpha_cumprod(999 / 1000) * 0.001.
 _DDPM_STEPS = 1000
 _DDPM_MIN = (math.cos((0.999 + 0.008) / 1.008 * math.pi / 2) / math.cos(0.008 / 1.008 * math.pi / 2)) ** 2 * 0.001
+# The ratio that diffusers' pipelines read back from that last alpha_cumprod, and tell the network instead of 1.
+_DDPM_TOLD_MAX = math.acos(math.sqrt(_DDPM_MIN) * math.cos(0.008 / 1.008 * math.pi / 2)) / (math.pi / 2) * 1.008 - 0.008
 _WUERSTCHEN_RANGE = (0.0001, 0.9999)  # diffusers' DDPMWuerstchenScheduler clamps to it
 
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
@@ -37,6 +39,7 @@ class CosineSchedule:
         alpha_min, alpha_max: alpha_cumprod is clamped to this range.
         shift: above 1 keeps more noise at the same ratio (large pictures, composition); 1 is the published schedule.
         prediction_type: what the network returns: "epsilon" (noise), "sample" (x0) or "v_prediction".
+        told_max: the network is told at most this ratio.
     """
 
     offset: float = 0.008
@@ -44,6 +47,7 @@ class CosineSchedule:
     alpha_max: float = _WUERSTCHEN_RANGE[1]
     shift: float = 1.0
     prediction_type: str = "epsilon"
+    told_max: float = 1.0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], shift: float = 1.0) -> CosineSchedule:
@@ -65,7 +69,9 @@ class CosineSchedule:
         if kind == "DDPMScheduler" and config.get("beta_schedule") == "squaredcos_cap_v2":
             if config.get("num_train_timesteps", _DDPM_STEPS) != _DDPM_STEPS:
                 raise CheckpointDamaged(f"The scheduler has {config['num_train_timesteps']} steps; only 1000 are known.")
-            return cls(alpha_min=_DDPM_MIN, alpha_max=1.0, shift=shift, prediction_type=prediction_type)
+            return cls(
+                alpha_min=_DDPM_MIN, alpha_max=1.0, shift=shift, prediction_type=prediction_type, told_max=_DDPM_TOLD_MAX
+            )
         raise CheckpointDamaged(f"The scheduler {kind} with beta schedule {config.get('beta_schedule')} is not known.")
 
     @property
@@ -87,11 +93,11 @@ class CosineSchedule:
     def told_ratio(self, ratio: Tensor) -> Tensor:
         """The ratio the network is told at `ratio`: where its own, unshifted schedule is as noisy. Same shape, float32."""
         if self.shift == 1:
-            return ratio.float()
+            return ratio.float().clamp(max=self.told_max)
         angle = (self.alpha_cumprod(ratio) * self._at_zero.to(ratio.device)).sqrt().clamp(0, 1).acos()
         told = angle / (torch.pi * 0.5) * (1 + self.offset) - self.offset
-        # At both ends the clamp has lost the ratio: keep what the unshifted schedule would tell.
-        return torch.where(ratio >= 1, torch.ones_like(told), told.clamp(0, 1))
+        # At the noisy end the clamp has lost the ratio: tell what the unshifted schedule would.
+        return torch.where(ratio >= 1, torch.ones_like(told), told).clamp(0, self.told_max)
 
     def ratios(self, steps: int) -> Tensor:
         """Ratios at the borders of `steps` equal steps, from 1 to 0: (steps + 1,) float32."""

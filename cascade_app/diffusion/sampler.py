@@ -1,0 +1,79 @@
+"""One sampling loop for Stage C and Stage B: a generator that yields the state after every step.
+
+ddpm is the ancestral step (Ho et al. 2020, eq. 6 and 7) between any two points of the schedule; ddim is the same
+without fresh noise (Song et al. 2020, eq. 12, eta 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cascade_app.diffusion.schedule import CosineSchedule, x0_and_noise
+
+Predict = Callable[[Tensor, int], Tensor]  # latents (B, C, H, W) float32 and step index -> the network's output
+
+
+@dataclass(frozen=True)
+class SampleStep:
+    """The state after a step: x0 is the estimate of the clean latents, latents goes into the next step. float32."""
+
+    step: int  # from 0
+    x0: Tensor
+    latents: Tensor
+
+
+def draw_noise(shape: tuple[int, ...], generators: list[torch.Generator]) -> Tensor:
+    """Standard normal (B, *shape) float32 on the CPU, each image from its own generator.
+
+    Always drawn in float32 on the CPU: a seed then means the same picture in a batch, in 16 bits, on any device.
+    """
+    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+def sample(
+    predict: Predict,
+    latents: Tensor,
+    schedule: CosineSchedule,
+    *,
+    steps: int,
+    sampler: str,
+    generators: list[torch.Generator],
+) -> Iterator[SampleStep]:
+    """Denoise `latents` in `steps` equal steps of the schedule's ratio.
+
+    Args:
+        latents: (B, C, H, W) float32 noise.
+        sampler: "ddpm" or "ddim".
+        generators: one an image, on the CPU; ddpm draws from each once a step.
+    """
+    take_step = {"ddpm": _ddpm_step, "ddim": _ddim_step}[sampler]
+    alphas = schedule.alpha_cumprod(schedule.ratios(steps)).to(latents.device)
+    for step in range(steps):
+        prediction = predict(latents, step)
+        x0, noise = x0_and_noise(prediction, latents, alphas[step], schedule.prediction_type)
+        latents = take_step(latents, x0, noise, alphas[step], alphas[step + 1], generators, last=step == steps - 1)
+        yield SampleStep(step, x0, latents)
+
+
+def _ddim_step(
+    latents: Tensor, x0: Tensor, noise: Tensor, alpha: Tensor, alpha_next: Tensor,
+    generators: list[torch.Generator], *, last: bool,
+) -> Tensor:
+    return alpha_next.sqrt() * x0 + (1 - alpha_next).sqrt() * noise
+
+
+def _ddpm_step(
+    latents: Tensor, x0: Tensor, noise: Tensor, alpha: Tensor, alpha_next: Tensor,
+    generators: list[torch.Generator], *, last: bool,
+) -> Tensor:
+    ratio = alpha / alpha_next
+    mean = alpha_next.sqrt() * (1 - ratio) / (1 - alpha) * x0 + ratio.sqrt() * (1 - alpha_next) / (1 - alpha) * latents
+    if last:
+        return mean
+    variance = (1 - ratio) * (1 - alpha_next) / (1 - alpha)
+    fresh = draw_noise(tuple(latents.shape[1:]), generators).to(latents.device)
+    return mean + variance.sqrt() * fresh

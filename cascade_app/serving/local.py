@@ -1,0 +1,91 @@
+"""The engine in this process. torch and the model libraries are imported by `load`, never before."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cascade_app.catalogue import CheckpointSpec, find_checkpoint
+from cascade_app.errors import CascadeError, NotReady
+from cascade_app.events import Event, Waiting
+from cascade_app.plan import GenerationPlan, draw_seed, make_plan
+from cascade_app.request import GenerationRequest
+from cascade_app.serving.backend import BackendStatus
+from cascade_app.settings import Settings
+
+if TYPE_CHECKING:
+    from cascade_app.runtime.manager import PipelineManager
+
+_log = logging.getLogger(__name__)
+
+
+class LocalBackend:
+    """A `Backend` around one PipelineManager. Construct, then `load` (waits) or `start` (returns at once)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._manager: PipelineManager | None = None
+        self._status = BackendStatus("loading", "Starting.")
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Load in the background; `status` tells how it goes."""
+        threading.Thread(target=self._load_or_say_why, name="cascade-load", daemon=True).start()
+
+    def load(self) -> None:
+        """Import the engine and read the default checkpoint, once.
+
+        Raises:
+            CascadeError: it cannot be loaded; `status` is then "failed" with the same message.
+        """
+        with self._lock:
+            if self._status.state == "ready":
+                return
+            try:
+                self._manager = self._load()
+            except CascadeError as error:
+                self._status = BackendStatus("failed", error.message)
+                raise
+            self._status = BackendStatus("ready", "Ready.")
+
+    def _load(self) -> PipelineManager:
+        self._status = BackendStatus("loading", "Loading PyTorch and diffusers.")
+        from cascade_app.runtime.manager import PipelineManager
+
+        spec = find_checkpoint(self._settings.checkpoint)
+        self._status = BackendStatus("loading", f"Loading {spec.title}.")
+        manager = PipelineManager(self._settings)
+        manager.checkpoint(spec)
+        return manager
+
+    def _load_or_say_why(self) -> None:
+        try:
+            self.load()
+        except CascadeError as error:
+            _log.error("The checkpoint could not be loaded: %s", error.message)
+        except Exception:
+            _log.exception("Loading failed")
+            self._status = BackendStatus("failed", "The engine could not be loaded; the log says why.")
+
+    def status(self) -> BackendStatus:
+        return self._status
+
+    def checkpoint(self, name: str) -> CheckpointSpec:
+        return find_checkpoint(name)
+
+    def plan(self, request: GenerationRequest) -> GenerationPlan:
+        return make_plan(draw_seed(request), find_checkpoint(request.checkpoint))
+
+    def generate(self, request: GenerationRequest) -> Iterator[Event]:
+        request = self.plan(request).request  # refuses what cannot be made before anyone waits for it
+        while (status := self._status).state == "loading":
+            yield Waiting(status.message)
+            time.sleep(0.2)
+        if self._manager is None:
+            raise NotReady(status.message)
+        from cascade_app.runtime.generate import generate
+
+        yield from generate(self._manager, request)
