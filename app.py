@@ -1,0 +1,73 @@
+"""Cascade Studio's front door: joins the settings, the engine, the pictures and the page, and serves them.
+
+    python app.py
+
+The page answers before torch is imported; the engine loads behind it. This is the only file that knows all parts. A hosted Space
+runs it as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from dataclasses import replace
+
+from cascade_app.errors import SettingsError
+from cascade_app.settings import Settings
+
+
+def main() -> int:
+    """Serve until asked to stop. Returns the exit status: 0, or 2 for a user's mistake."""
+    try:
+        settings = hosted(Settings.from_env())
+    except SettingsError as error:
+        return _refuse(error.message)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    stop = _stop_on_signals()
+    from cascade_app.gallery.store import PictureStore
+    from cascade_app.serving.local import LocalBackend
+    from cascade_app.ui.blocks import build_ui, launch_options
+
+    backend = LocalBackend(settings)
+    store = PictureStore(settings.data_dir / "pictures")
+    blocks = build_ui(backend, store, checkpoint=settings.checkpoint, queue_size=settings.queue_size)
+    try:
+        _app, address, _share = blocks.launch(
+            server_name=settings.host, server_port=settings.port, prevent_thread_lock=True, quiet=True, **launch_options()
+        )
+    except OSError:
+        return _refuse(
+            f"Port {settings.port} on {settings.host} cannot be used, another program may have it. "
+            "Close that program or set CASCADE_PORT to another number."
+        )
+    print(f"Cascade Studio is at {address}", flush=True)
+    backend.start()
+    stop.wait()
+    blocks.close(verbose=False)
+    return 0
+
+
+def hosted(settings: Settings) -> Settings:
+    """On a hosted Space the page must be reachable from outside the container."""
+    if "CASCADE_HOST" in os.environ or not (os.environ.get("SPACE_ID") or os.environ.get("GRADIO_SERVER_NAME")):
+        return settings
+    return replace(settings, host=os.environ.get("GRADIO_SERVER_NAME") or "0.0.0.0")
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _refuse(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+// What the page does by itself: keys, example prompts, light and dark, and bringing the picture into view on a phone.
+(() => {
+  const THEME_KEY = "cascade-studio-theme";
+  const byId = (id) => document.getElementById(id);
+  const button = (id) => {
+    const found = byId(id);
+    return found && (found.matches("button, a") ? found : found.querySelector("button, a"));
+  };
+  const press = (id) => {
+    const found = button(id);
+    if (!found || found.disabled) return false;
+    found.click();
+    return true;
+  };
+  const typing = (node) => node && (node.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName)) && node.type !== "checkbox" && node.type !== "radio";
+
+  const setPrompt = (text) => {
+    const area = document.querySelector("#field-prompt textarea");
+    if (!area) return;
+    area.value = text;
+    area.dispatchEvent(new Event("input", { bubbles: true }));
+    area.focus();
+  };
+
+  const chooseNext = (towards) => {
+    const row = [...document.querySelectorAll("#session [data-pick]")];
+    if (!row.length) return false;
+    const now = row.findIndex((item) => item.getAttribute("aria-pressed") === "true");
+    const next = row[Math.min(row.length - 1, Math.max(0, now + towards))];
+    if (next) {
+      next.click();
+      next.scrollIntoView({ block: "nearest", inline: "nearest" });
+    }
+    return true;
+  };
+
+  const toggleTheme = () => {
+    const dark = document.body.classList.toggle("dark");
+    try { localStorage.setItem(THEME_KEY, dark ? "dark" : "light"); } catch { /* private mode: the choice lasts for this visit */ }
+  };
+  const restoreTheme = () => {
+    let wanted = null;
+    try { wanted = localStorage.getItem(THEME_KEY); } catch { /* private mode */ }
+    if (wanted && !new URLSearchParams(location.search).has("__theme")) document.body.classList.toggle("dark", wanted === "dark");
+  };
+
+  const keys = {
+    d: () => press("download"),
+    r: () => press("reuse-seed"),
+    a: () => press("reuse-settings"),
+    s: () => press("swap"),
+    l: () => (toggleTheme(), true),
+    arrowleft: () => chooseNext(-1),
+    arrowright: () => chooseNext(1),
+  };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.isComposing) return;
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      press("generate");
+    } else if (event.key === "Escape") {
+      if (!document.querySelector("[role=listbox], ul.options") && press("cancel")) event.preventDefault();
+    } else if (!event.ctrlKey && !event.metaKey && !event.altKey && !typing(event.target)) {
+      const act = keys[event.key.toLowerCase()];
+      if (act && !(event.key.startsWith("Arrow") && event.target.closest("[role=radiogroup], [type=radio], [type=range]")) && act()) event.preventDefault();
+    }
+  }, true);
+
+  document.addEventListener("click", (event) => {
+    const chip = event.target.closest("[data-prompt]");
+    if (chip) setPrompt(chip.dataset.prompt);
+    if (event.target.closest("#theme-toggle")) toggleTheme();
+    if (event.target.closest("#generate") && !button("generate").disabled) {
+      const easel = byId("easel");
+      if (easel && easel.getBoundingClientRect().bottom < 120) easel.scrollIntoView({ block: "start", behavior: "smooth" });
+    }
+  });
+
+  const waitForPage = new MutationObserver(() => {
+    if (!byId("easel")) return;
+    waitForPage.disconnect();
+    restoreTheme();
+  });
+  waitForPage.observe(document.documentElement, { childList: true, subtree: true });
+})();

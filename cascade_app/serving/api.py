@@ -1,0 +1,128 @@
+"""The named endpoint `/generate`: typed, documented, and built from the table of fields like the page.
+
+Only `prompt` is required. A user's mistake comes back as an error whose message is the sentence; anything unexpected as a general
+one, with the traceback in the log only. Knows nothing of the page's elements.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+import gradio as gr
+from gradio.data_classes import FileDataDict
+
+from cascade_app.catalogue import KNOWN, CheckpointSpec
+from cascade_app.errors import CascadeError, InvalidRequest
+from cascade_app.events import Finished, ImageSaved, RunStarted
+from cascade_app.gallery.store import PictureStore, record
+from cascade_app.plan import GenerationPlan
+from cascade_app.request import FIELDS, Field, GenerationRequest
+from cascade_app.serving.backend import Backend
+
+API_RUNS_AT_ONCE = 4  # calls that may wait for the engine inside it; the rest wait in the queue
+DESCRIPTION = "Make pictures from a prompt with Stable Cascade; each is a PNG file that carries its settings."
+RETURNS = (
+    "The pictures as PNG files.",
+    "What was made: path, seed, seeds, width, height, checkpoint, and seconds for each stage.",
+)
+_TYPES: dict[str, Any] = {"text": str, "int": int, "float": float, "choice": str}
+_log = logging.getLogger(__name__)
+
+
+def add_api(backend: Backend, store: PictureStore, spec: CheckpointSpec) -> None:
+    """Register the endpoint in the Blocks being built. `spec` is the checkpoint a call without one uses."""
+    gr.api(endpoint(backend, store, spec), api_name="generate", concurrency_limit=API_RUNS_AT_ONCE)
+
+
+def endpoint(backend: Backend, store: PictureStore, spec: CheckpointSpec) -> Callable[..., tuple[list, dict]]:
+    """The function behind `/generate`, with a parameter a field, its type, default and help."""
+    names = [field.name for field in FIELDS]
+
+    def generate(*sent: Any, **named: Any) -> Any:
+        values = {**dict(zip(names, sent, strict=False)), **named}
+        try:
+            return run_to_end(backend, store, _request(values, spec))
+        except CascadeError as error:
+            raise gr.Error(error.message, print_exception=False) from error
+        except Exception as error:
+            _log.exception("An API call failed unexpectedly")
+            raise gr.Error(
+                "Something went wrong that should not have. It was written to the log; please try again.",
+                print_exception=False,
+            ) from error
+
+    parameters = [_parameter(field, spec) for field in FIELDS]
+    returns = tuple[list[FileDataDict], dict]
+    generate.__signature__ = inspect.Signature(parameters, return_annotation=returns)
+    generate.__annotations__ = {**{one.name: one.annotation for one in parameters}, "return": returns}
+    generate.__doc__ = _docstring()
+    return generate
+
+
+def run_to_end(backend: Backend, store: PictureStore, request: GenerationRequest) -> tuple[list[dict], dict[str, Any]]:
+    """Run `request`; returns its saved pictures as Gradio file values, and what was made."""
+    paths: list[Path] = []
+    seeds: list[int] = []
+    seconds: dict[str, float] = {}
+    plan: GenerationPlan | None = None
+    with closing(record(backend.generate(request), store)) as events:
+        for event in events:
+            match event:
+                case RunStarted():
+                    plan = event.plan
+                case ImageSaved():
+                    paths.append(event.path)
+                    seeds.append(event.seed)
+                case Finished():
+                    seconds = dict(event.seconds)
+    files = [{"path": str(path), "orig_name": path.name, "meta": {"_type": "gradio.FileData"}} for path in paths]
+    made = {
+        "path": str(paths[0]) if paths else "",
+        "seed": seeds[0] if seeds else None,
+        "seeds": seeds,
+        "width": plan.width if plan else None,
+        "height": plan.height if plan else None,
+        "checkpoint": plan.checkpoint_name if plan else request.checkpoint,
+        "seconds": seconds,
+    }
+    return files, made
+
+
+def _request(values: dict[str, Any], spec: CheckpointSpec) -> GenerationRequest:
+    given = {name: value for name, value in values.items() if value is not None}
+    request = GenerationRequest.from_values({**spec.defaults, "checkpoint": spec.name, **given})
+    offered = (spec.name, *(name for name in KNOWN if name != spec.name))
+    if request.checkpoint not in offered:  # a caller may not make the server read any folder it likes
+        raise InvalidRequest(
+            f'Checkpoint "{request.checkpoint[:80]}" is not served here; choose one of {", ".join(offered)}.', field="checkpoint"
+        )
+    return request
+
+
+def _parameter(field: Field, spec: CheckpointSpec) -> inspect.Parameter:
+    kind = Literal[field.choices] if field.choices else _TYPES[field.kind]
+    if field.name == "prompt":
+        return inspect.Parameter(field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
+    default = spec.name if field.name == "checkpoint" else spec.defaults.get(field.name, field.default)
+    annotation = kind if default is not None else kind | None
+    return inspect.Parameter(field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
+
+
+def _docstring() -> str:
+    lines = [DESCRIPTION, "", "Args:"]
+    lines += [f"    {field.name}: {field.help}{_limits(field)}" for field in FIELDS]
+    lines += ["", "Returns:", *(f"    {line}" for line in RETURNS)]
+    return "\n".join(lines)
+
+
+def _limits(field: Field) -> str:
+    if field.choices:
+        return f" One of {', '.join(field.choices)}."
+    if field.kind == "text":
+        return f" At most {field.maximum:,.0f} characters."
+    return f" From {field.minimum:.10g} to {field.maximum:.10g}."

@@ -1,0 +1,95 @@
+"""The page: its panels in their order, and what it needs to be launched with.
+
+The picture comes first in the document, so that it is first on a phone; the stylesheet sets the columns side by side on wide
+screens.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from cascade_app.catalogue import CheckpointSpec
+from cascade_app.errors import CheckpointError
+from cascade_app.gallery.store import PictureStore
+from cascade_app.serving.api import add_api
+from cascade_app.serving.backend import Backend
+from cascade_app.ui import markup
+from cascade_app.ui.callbacks import POLL_S, Page, wire
+from cascade_app.ui.form import Form, stand_in_spec
+from cascade_app.ui.prompt_panel import build_prompt_panel
+from cascade_app.ui.settings_panel import build_settings_panel
+from cascade_app.ui.stage_panel import build_stage_panel
+from cascade_app.ui.theme import studio_theme
+
+TITLE = "Cascade Studio"
+ROOT = Path(__file__).resolve().parents[2]
+PROMPTS_PATH = ROOT / "examples" / "prompts.txt"
+KEYS = (
+    "Ctrl+Enter generate", "Esc cancel", "Left and Right choose", "D download", "R reuse seed", "A reuse settings",
+    "S swap sides", "L light or dark",
+)  # fmt: skip
+
+
+def read_prompts(path: Path = PROMPTS_PATH) -> list[str]:
+    """The example prompts, one a line; none where the file is missing."""
+    if not path.is_file():
+        return []
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def build_ui(backend: Backend, store: PictureStore, *, checkpoint: str, queue_size: int = 64) -> gr.Blocks:
+    """The whole page. `checkpoint` is the one it starts with; at most `queue_size` runs may wait."""
+    spec = _spec_of(backend, checkpoint)
+    form = Form(spec)
+    prompts = read_prompts()
+    gr.set_static_paths([store.folder])  # saved pictures are served as they are, not copied
+    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as blocks:
+        gr.HTML(markup.header(checkpoint=spec.title, license=spec.license), **_still("header"))
+        lamp = gr.HTML(markup.engine_status("loading", "Loading"), **_still("lamp"))
+        with gr.Row(elem_id="room", equal_height=False):
+            stage = build_stage_panel(prompts)
+            with gr.Column(elem_id="desk"):
+                prompt = build_prompt_panel(form, prompts, "")
+                settings = build_settings_panel(form)
+        gr.HTML(f'<p class="cs-keys">{"".join(f"<span>{key}</span>" for key in KEYS)}</p>', **_still("keys"))
+        page = Page(
+            backend=backend, store=store, form=form, prompt=prompt, settings=settings, stage=stage, lamp=lamp,
+            timer=gr.Timer(POLL_S), pictures=gr.State([]), chosen=gr.State(None), prompts=prompts,
+        )  # fmt: skip
+        wire(page, blocks)
+        blocks.load(page.plan, form.inputs, [prompt.plan], preprocess=False, show_progress="hidden", queue=False,
+                    api_visibility="private")  # fmt: skip
+        add_api(backend, store, spec)
+    return blocks.queue(max_size=queue_size or None)
+
+
+def launch_options() -> dict[str, Any]:
+    """What makes the page look and behave as it should; nothing is fetched from elsewhere."""
+    style, script = ((ROOT / "assets" / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
+    return {
+        "theme": studio_theme(),
+        "head": f"<style>{style}</style><script>{script}</script>",
+        "favicon_path": ROOT / "assets" / "icon.svg",
+        "footer_links": [],
+        "run_history": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "share": False,
+        "show_error": False,
+        "enable_monitoring": False,
+    }
+
+
+def _spec_of(backend: Backend, checkpoint: str) -> CheckpointSpec:
+    try:
+        return backend.checkpoint(checkpoint)
+    except CheckpointError:
+        return stand_in_spec(checkpoint)  # the page still opens; the backend's status says what is wrong
+
+
+def _still(elem_id: str) -> dict[str, Any]:
+    return {"elem_id": elem_id, "apply_default_css": False, "js_on_load": None}

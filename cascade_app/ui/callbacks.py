@@ -1,0 +1,264 @@
+"""The wiring: which event runs what, and what it may change on the page.
+
+Owns the way errors reach the page: a CascadeError becomes its sentence, anything else one general sentence and a traceback in
+the log. Events that read the form take what the browser sent (`preprocess=False`); see `form.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from cascade_app.errors import CascadeError
+from cascade_app.gallery.store import PictureStore, record
+from cascade_app.serving.backend import Backend
+from cascade_app.ui import markup, session
+from cascade_app.ui.aspects import label_of, presets
+from cascade_app.ui.form import Form, plan_values
+from cascade_app.ui.prompt_panel import PromptPanel
+from cascade_app.ui.render import View, render
+from cascade_app.ui.session import Picture
+from cascade_app.ui.settings_panel import SettingsPanel
+from cascade_app.ui.stage_panel import StagePanel
+
+RUNS_AT_ONCE = 12  # runs that may wait for the engine and hear their place; the engine itself makes one at a time
+POLL_S = 1.0
+UNEXPECTED = "Something went wrong that should not have. It was written to the log; please try again."
+NOT_STARTED = "The run could not start: too many are waiting, or the connection was lost. Try again in a moment."
+
+_log = logging.getLogger(__name__)
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+
+Updates = dict[Any, Any]
+
+
+def sentence_of(error: Exception) -> str:
+    """What the page says about `error`; what is not ours to explain goes to the log."""
+    if isinstance(error, CascadeError):
+        return error.message
+    _log.error("A run failed unexpectedly", exc_info=error)
+    return UNEXPECTED
+
+
+@dataclass(frozen=True)
+class Page:
+    """Every element of the page that events read or change, and the two things behind it."""
+
+    backend: Backend
+    store: PictureStore
+    form: Form
+    prompt: PromptPanel
+    settings: SettingsPanel
+    stage: StagePanel
+    lamp: gr.HTML
+    timer: gr.Timer
+    pictures: gr.State  # list[Picture], oldest first
+    chosen: gr.State  # position in `pictures`, or None
+    prompts: list[str]
+
+    # --- a run ---
+
+    def begin(self) -> Updates:
+        """At once, before the queue: the page has heard."""
+        waiting = markup.Easel(state="waiting", headline="In the queue")
+        return {**self._running(True), self.prompt.message: "", self.stage.easel: markup.easel(waiting)}
+
+    def run(self, *sent: Any) -> Iterator[Updates]:
+        """From the form to pictures, an update an event."""
+        *fields, pictures, chosen = sent
+        try:
+            request = self.form.request(fields)
+            with closing(render(record(self.backend.generate(request), self.store))) as views:
+                for view in views:
+                    yield self._updates(view, pictures)
+        except Exception as error:  # the border: nothing may reach a user but a sentence
+            yield {**self._at_rest(pictures, chosen), self.prompt.message: markup.message(sentence_of(error))}
+
+    def _updates(self, view: View, pictures: list[Picture]) -> Updates:
+        if view.finished:
+            return self._finished(view, pictures)
+        updates: Updates = {self.stage.easel: markup.easel(view.easel)}
+        if view.seed is not None:
+            updates[self.form.controls["seed"]] = view.seed
+        return updates
+
+    def _finished(self, view: View, pictures: list[Picture]) -> Updates:
+        first = len(pictures)
+        pictures = [*pictures, *view.pictures]
+        last = {self.settings.reuse_last: gr.update(interactive=bool(pictures))}
+        if len(view.pictures) == 1:
+            return {**self._running(False), **last, **self._choose(pictures, first)}
+        prints = tuple(replace(one, pick=first + n) for n, one in enumerate(view.easel.prints))
+        return {
+            **self._running(False),
+            **last,
+            self.pictures: pictures,
+            self.chosen: None,
+            self.stage.easel: markup.easel(replace(view.easel, prints=prints)),
+            self.stage.facts: markup.no_facts("Choose one to see it whole, download it or reuse its seed."),
+            self.stage.row: session.row(pictures, None),
+        }
+
+    def cancelled(self, pictures: list[Picture], chosen: int | None) -> Updates:
+        """The run was cancelled; Gradio has closed its generator."""
+        note = markup.message("Cancelled. The engine is free again.", kind="note")
+        return {**self._at_rest(pictures, chosen), self.prompt.message: note}
+
+    def not_started(self, pictures: list[Picture], chosen: int | None) -> Updates:
+        """The queue was full, or the connection broke."""
+        return {**self._at_rest(pictures, chosen), self.prompt.message: markup.message(NOT_STARTED)}
+
+    def _running(self, running: bool) -> Updates:
+        return {
+            self.prompt.generate: gr.update(interactive=not running),
+            self.prompt.cancel: gr.update(interactive=running),
+        }
+
+    def _at_rest(self, pictures: list[Picture], chosen: int | None) -> Updates:
+        """The stage as it was before the run."""
+        if chosen is None and pictures:
+            chosen = len(pictures) - 1
+        shown = self._choose(pictures, chosen) if pictures else {self.stage.easel: self._empty()}
+        return {**self._running(False), **shown}
+
+    def _empty(self) -> str:
+        return markup.easel(markup.Easel(), self.prompts)
+
+    # --- the session's pictures ---
+
+    def select(self, pictures: list[Picture], event: gr.EventData) -> Updates:
+        """A picture was clicked."""
+        position = getattr(event, "index", None)
+        if not isinstance(position, int) or not 0 <= position < len(pictures):
+            return {self.chosen: gr.skip()}
+        return self._choose(pictures, position)
+
+    def _choose(self, pictures: list[Picture], position: int) -> Updates:
+        picture = pictures[position]
+        return {
+            self.pictures: pictures,
+            self.chosen: position,
+            self.stage.easel: markup.easel(session.on_easel(picture)),
+            self.stage.facts: session.facts(picture),
+            self.stage.row: session.row(pictures, position),
+        }
+
+    def reuse_seed(self, pictures: list[Picture], chosen: int | None) -> Updates:
+        """The chosen picture's seed into the form."""
+        picture = _picked(pictures, chosen)
+        if picture is None:
+            return {self.form.randomise: gr.skip()}
+        return {self.form.controls["seed"]: picture.request.seed, self.form.randomise: False}
+
+    def reuse_settings(self, pictures: list[Picture], chosen: int | None) -> Updates:
+        """All of the chosen picture's settings into the form."""
+        picture = _picked(pictures, chosen)
+        if picture is None:
+            return {self.form.randomise: gr.skip()}
+        label = label_of(self.form.spec, picture.request.width, picture.request.height)
+        return {**self.form.fill(picture.request), self.settings.aspect: label}
+
+    def reuse_last(self, pictures: list[Picture]) -> Updates:
+        """The newest picture's seed into the form."""
+        return self.reuse_seed(pictures, len(pictures) - 1)
+
+    # --- the form ---
+
+    def plan(self, *sent: Any) -> str:
+        """The line that says what the next run will make."""
+        try:
+            return markup.plan_line(self.backend.plan(self.form.request(plan_values(sent))).summary)
+        except Exception as error:
+            return markup.plan_problem(sentence_of(error))
+
+    def take_aspect(self, label: str, width: float, height: float) -> Updates:
+        """A preset was clicked: its size, in the orientation the form has now."""
+        size = presets(self.form.spec).get(label)
+        if size is None:
+            return {self.settings.aspect: gr.skip()}
+        upright = isinstance(width, (int, float)) and isinstance(height, (int, float)) and width < height
+        return self._size(*(reversed(size) if upright else size))
+
+    def swap(self, width: float, height: float) -> Updates:
+        """Width and height change places."""
+        return self._size(height, width)
+
+    def follow_size(self, width: float, height: float) -> str | None:
+        """The preset that the size in the form has, if any."""
+        return label_of(self.form.spec, width, height)
+
+    def _size(self, width: float, height: float) -> Updates:
+        return {self.form.controls["width"]: width, self.form.controls["height"]: height}
+
+    # --- the engine ---
+
+    def poll(self) -> Updates:
+        """The lamp, until the engine is ready or has failed."""
+        status = self.backend.status()
+        updates: Updates = {
+            self.lamp: markup.engine_status(status.state, status.message),
+            self.timer: gr.Timer(active=status.state == "loading"),
+        }
+        if status.state == "failed":
+            updates[self.prompt.message] = markup.message(status.message)
+        return updates
+
+
+def _picked(pictures: list[Picture], chosen: int | None) -> Picture | None:
+    return pictures[chosen] if isinstance(chosen, int) and 0 <= chosen < len(pictures) else None
+
+
+def wire(page: Page, blocks: gr.Blocks) -> None:
+    """Connect every event of the page."""
+    _wire_run(page)
+    _wire_session(page)
+    _wire_form(page)
+    lamp = [page.lamp, page.timer, page.prompt.message]
+    page.timer.tick(page.poll, None, lamp, **_QUIET)
+    blocks.load(page.poll, None, lamp, **_QUIET)
+
+
+def _wire_run(page: Page) -> None:
+    stage, prompt = page.stage, page.prompt
+    memory = [page.pictures, page.chosen]
+    shown = [stage.easel, stage.facts, stage.row, prompt.message, prompt.generate, prompt.cancel, *memory]
+    run = prompt.generate.click(page.begin, None, shown, **_QUIET).then(
+        page.run,
+        [*page.form.inputs, *memory],
+        [*shown, page.form.controls["seed"], page.settings.reuse_last],
+        preprocess=False,
+        show_progress="hidden",
+        concurrency_limit=RUNS_AT_ONCE,
+        api_visibility="private",
+    )
+    run.failure(page.not_started, memory, shown, **_QUIET)
+    prompt.cancel.click(page.cancelled, memory, shown, cancels=[run], **_QUIET)
+
+
+def _wire_session(page: Page) -> None:
+    stage, form = page.stage, page.form
+    memory = [page.pictures, page.chosen]
+    shown = [stage.easel, stage.facts, stage.row, *memory]
+    for source in (stage.easel, stage.row):
+        source.select(page.select, [page.pictures], shown, **_QUIET)
+    seed = [form.controls["seed"], form.randomise]
+    stage.facts.reuse_seed(page.reuse_seed, memory, seed, **_QUIET)
+    stage.facts.reuse_settings(page.reuse_settings, memory, [*form.inputs, page.settings.aspect], **_QUIET)
+    page.settings.reuse_last.click(page.reuse_last, [page.pictures], seed, **_QUIET)
+
+
+def _wire_form(page: Page) -> None:
+    form, settings = page.form, page.settings
+    size = [form.controls["width"], form.controls["height"]]
+    raw: dict[str, Any] = {**_QUIET, "preprocess": False}
+    settings.aspect.input(page.take_aspect, [settings.aspect, *size], size, **raw)
+    settings.swap.click(page.swap, size, size, **raw)
+    names = ("width", "height", "images", "prior_steps", "decoder_steps")
+    planned = [form.controls[name].change for name in names]
+    gr.on(planned, page.plan, form.inputs, [page.prompt.plan], trigger_mode="always_last", **raw)
+    gr.on([side.change for side in size], page.follow_size, size, [settings.aspect], trigger_mode="always_last", **raw)

@@ -1,0 +1,109 @@
+"""The form: one control a field of `request.FIELDS`, and the way back from what a browser sends to a request.
+
+Owns which control a kind of field gets. Limits, labels, help and defaults come from the table and the checkpoint; checking
+is the table's work too, so the events that read the form use `preprocess=False` and hand over what the browser sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from cascade_app.catalogue import PUBLISHED_STUDIO, CheckpointSpec
+from cascade_app.errors import InvalidRequest
+from cascade_app.request import FIELD, GenerationRequest
+
+ON_PAGE = tuple(name for name in FIELD if name != "checkpoint")  # the checkpoint is chosen where the app is started
+
+
+def default_of(name: str, spec: CheckpointSpec) -> Any:
+    """What a field starts as: the checkpoint's own default where it has one, else the table's."""
+    if name in ("width", "height"):
+        return spec.default_size_px
+    return spec.defaults.get(name, FIELD[name].default)
+
+
+@dataclass
+class Form:
+    """The controls by field name, as they are laid out, and what is fixed for the whole page.
+
+    Attributes:
+        spec: the checkpoint in use; gives sizes, steps and defaults.
+        controls: field name to component, in the order they were made.
+        randomise: the checkbox that leaves the seed open.
+    """
+
+    spec: CheckpointSpec
+    controls: dict[str, Component] = field(default_factory=dict)
+    randomise: gr.Checkbox | None = None
+
+    def control(self, name: str, **overrides: Any) -> Component:
+        """Make the control of the field `name` here in the layout."""
+        component = _control(name, self.spec, overrides)
+        self.controls[name] = component
+        return component
+
+    @property
+    def inputs(self) -> list[Component]:
+        """What an event that reads the form takes: every control in the table's order, then `randomise`."""
+        return [*(self.controls[name] for name in ON_PAGE), self.randomise]
+
+    def request(self, sent: Sequence[Any]) -> GenerationRequest:
+        """The request from what the browser sent for `inputs`.
+
+        Raises:
+            InvalidRequest: a value is out of limits.
+        """
+        return read_form(sent, self.spec)
+
+    def fill(self, request: GenerationRequest) -> dict[Component, Any]:
+        """Updates that put `request` into the form."""
+        values = {self.controls[name]: getattr(request, name) for name in ON_PAGE if name != "images"}
+        return {**values, self.randomise: False}
+
+
+def read_form(sent: Sequence[Any], spec: CheckpointSpec) -> GenerationRequest:
+    """The request from the raw values of every field on the page, in the table's order, and `randomise`."""
+    if len(sent) != len(ON_PAGE) + 1:
+        raise InvalidRequest("The form came in incomplete. Reload the page and try again.")
+    *fields, randomise = sent
+    values: dict[str, Any] = dict(zip(ON_PAGE, fields, strict=True))
+    if randomise:
+        values["seed"] = None
+    return GenerationRequest.from_values({**values, "checkpoint": spec.name})
+
+
+def plan_values(sent: Sequence[Any]) -> list[Any]:
+    """The same values with a stand-in for an empty prompt: a plan can be stated before there is one."""
+    values = list(sent)
+    if not isinstance(values[0], str) or not values[0].strip():
+        values[0] = "a picture"
+    return values
+
+
+def _control(name: str, spec: CheckpointSpec, overrides: Mapping[str, Any]) -> Component:
+    row = FIELD[name]
+    common = {"label": row.label, "info": row.help, "value": default_of(name, spec), "elem_id": f"field-{name}"}
+    common.update(overrides)
+    if row.kind == "text":
+        return gr.Textbox(**{**common, "value": common["value"] or ""})
+    if row.kind == "choice":
+        return gr.Dropdown(choices=list(row.choices), **common)
+    if name == "seed":
+        return gr.Number(**{**common, "value": 0}, minimum=row.minimum, maximum=row.maximum, step=1)
+    minimum, maximum, step = row.minimum, row.maximum, row.step
+    if name in ("width", "height"):
+        minimum, maximum, step = spec.min_size_px, spec.max_size_px, spec.size_step_px
+    return gr.Slider(minimum=minimum, maximum=maximum, step=step, buttons=[], **common)
+
+
+def stand_in_spec(name: str) -> CheckpointSpec:
+    """Geometry to lay the form out with when the checkpoint itself cannot be read."""
+    sizes = {key: PUBLISHED_STUDIO[key] for key in ("default_size_px", "min_size_px", "max_size_px", "size_step_px")}
+    defaults = PUBLISHED_STUDIO["defaults"]
+    return CheckpointSpec(name=name, title="No checkpoint", folder=Path(), license="", defaults=defaults, **sizes)

@@ -1,0 +1,155 @@
+"""From events to what the page shows: `render(record(backend.generate(request), store))`. Pure but for the time.
+
+Each event changes the easel a little; each change is yielded as a `View`. Knows nothing of Gradio, so that a test can walk
+through a run and read what a user would have seen.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+from cascade_app.events import (
+    Event,
+    Finished,
+    ImageReady,
+    ImageSaved,
+    RunStarted,
+    StageStarted,
+    StepDone,
+    Waiting,
+)
+from cascade_app.ui.markup import STAGES, Easel, Print, StageMark
+from cascade_app.ui.session import Picture, picture_of
+
+PREVIEW_SIDE_PX = 512
+CONTACT_SIDE_PX = 256  # each preview when several pictures form at once
+JPEG_QUALITY = 80
+_HEADLINES = {
+    "conditioning": "Reading the prompt",
+    "prior": "Stage C, making the negative",
+    "decoder": "Stage B, developing",
+    "vqgan": "Stage A, printing the pixels",
+}
+_POSITION = {key: position for position, (key, *_words) in enumerate(STAGES)}
+
+
+@dataclass(frozen=True)
+class View:
+    """What one event changes. `pictures` come once, with the end of the run; `seed` once, when it is known."""
+
+    easel: Easel
+    seed: int | None = None
+    pictures: tuple[Picture, ...] = ()
+    finished: bool = False
+
+
+def render(events: Iterable[Event]) -> Iterator[View]:
+    """Follow a run and yield what the page should show after each event. Closing it closes `events`."""
+    easel = Easel(state="waiting", headline="Asking for the engine")
+    saved: list[Picture] = []
+    try:
+        for event in events:
+            easel = advance(easel, event)
+            if isinstance(event, ImageSaved):
+                saved.append(picture_of(event))
+            if isinstance(event, Finished):
+                total_s = float(event.seconds.get("total", 0.0))
+                pictures = tuple(replace(one, total_s=total_s) for one in saved)
+                yield View(easel, pictures=pictures, finished=True)
+            elif isinstance(event, RunStarted):
+                yield View(easel, seed=event.plan.seeds[0])
+            elif not isinstance(event, ImageReady):  # its file follows at once
+                yield View(easel)
+    finally:
+        close = getattr(events, "close", None)
+        if close:
+            close()
+
+
+def advance(easel: Easel, event: Event) -> Easel:
+    """The easel after `event`."""
+    match event:
+        case Waiting(reason=reason):
+            return replace(easel, state="waiting", headline=reason, clock="")
+        case RunStarted(plan=plan):
+            blank = tuple(Print(alt=f"Picture {n + 1}, forming") for n in range(len(plan.seeds)))
+            return Easel(
+                state="running", ratio=plan.width / plan.height, prints=blank, headline=_HEADLINES["conditioning"],
+                marks=(StageMark(steps=plan.request.prior_steps), StageMark(steps=plan.request.decoder_steps), StageMark()),
+            )  # fmt: skip
+        case StageStarted(stage=stage, steps=steps):
+            return _enter(easel, stage, steps)
+        case StepDone():
+            return _step(easel, event)
+        case ImageReady(index=index, image=image):
+            return _place(easel, index, preview_uri(image, _side(easel)))
+        case ImageSaved():
+            return _place(easel, event.index, picture_of(event).url)
+        case Finished(seconds=seconds):
+            total = f"made in {seconds['total']:.1f} s" if "total" in seconds else ""
+            marks = tuple(replace(mark, progress="done", step=mark.steps) for mark in easel.marks)
+            return replace(easel, state="done", marks=marks, headline="Developed", clock=total, fraction=1.0)
+    return easel
+
+
+def _enter(easel: Easel, stage: str, steps: int) -> Easel:
+    here = _POSITION.get(stage, -1)
+    marks = tuple(
+        replace(mark, progress="done", step=mark.steps)
+        if position < here
+        else (StageMark("active", 0, steps) if position == here else mark)
+        for position, mark in enumerate(easel.marks)
+    )
+    return replace(easel, state="running", marks=marks, headline=_HEADLINES.get(stage, stage))
+
+
+def _step(easel: Easel, event: StepDone) -> Easel:
+    here = _POSITION.get(event.stage, -1)
+    marks = tuple(
+        StageMark("active", event.step, event.steps) if position == here else mark
+        for position, mark in enumerate(easel.marks)
+    )
+    easel = replace(
+        easel,
+        marks=marks,
+        headline=_HEADLINES.get(event.stage, event.stage),
+        clock=f"{_seconds(event.elapsed_s)} gone, {_seconds(event.remaining_s)} left",
+        fraction=event.fraction,
+    )
+    for index, preview in enumerate(event.previews):
+        easel = _place(easel, index, preview_uri(preview, _side(easel)))
+    return easel
+
+
+def _seconds(value: float) -> str:
+    if value < 100:
+        return f"{max(value, 0.0):.1f} s"
+    return f"{int(value // 60)} min {int(value % 60):02d} s"
+
+
+def _side(easel: Easel) -> int:
+    return PREVIEW_SIDE_PX if len(easel.prints) <= 1 else CONTACT_SIDE_PX
+
+
+def _place(easel: Easel, index: int, src: str) -> Easel:
+    if index >= len(easel.prints):
+        return easel
+    prints = list(easel.prints)
+    prints[index] = replace(prints[index], src=src)
+    return replace(easel, prints=tuple(prints))
+
+
+def preview_uri(image: Image.Image, longest_px: int) -> str:
+    """`image` as a JPEG data URI, no side longer than `longest_px`: small enough to send at every step."""
+    image = image.convert("RGB")
+    if max(image.size) > longest_px:
+        scale = longest_px / max(image.size)
+        image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

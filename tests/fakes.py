@@ -1,0 +1,119 @@
+"""A stand-in engine for tests of the page: real events, drawn pictures, no networks.
+
+`python -m tests.fakes PORT` serves the page with it.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFilter
+
+from cascade_app.catalogue import CheckpointSpec
+from cascade_app.errors import CascadeError
+from cascade_app.events import Event, Finished, ImageReady, RunStarted, StageStarted, StepDone, Waiting
+from cascade_app.plan import GenerationPlan, make_plan
+from cascade_app.request import GenerationRequest
+from cascade_app.serving.backend import BackendStatus
+
+SPEC = CheckpointSpec(
+    name="pocket", title="Pocket", folder=Path("pocket"), license="Apache-2.0",
+    default_size_px=256, min_size_px=128, max_size_px=512, size_step_px=32,
+)  # fmt: skip
+
+
+@dataclass
+class FakeBackend:
+    """Follows the Backend protocol. Raises `failure` where one is set; takes `step_s` for each step."""
+
+    step_s: float = 0.0
+    failure: Exception | None = None
+    state: BackendStatus = BackendStatus("ready", "Ready.")
+    spec: CheckpointSpec = SPEC
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    steps_done: int = 0
+    closed_early: int = 0
+
+    def status(self) -> BackendStatus:
+        return self.state
+
+    def checkpoint(self, name: str) -> CheckpointSpec:
+        if isinstance(self.failure, CascadeError):
+            raise self.failure
+        return self.spec
+
+    def plan(self, request: GenerationRequest) -> GenerationPlan:
+        return make_plan(request if request.seed is not None else request.with_seed(random.randrange(2**32)), self.spec)
+
+    def generate(self, request: GenerationRequest) -> Iterator[Event]:
+        while not self.lock.acquire(timeout=0.2):
+            yield Waiting("One run is ahead of yours.")
+        try:
+            yield from self._run(request)
+        except GeneratorExit:
+            self.closed_early += 1
+            raise
+        finally:
+            self.lock.release()
+
+    def _run(self, request: GenerationRequest) -> Iterator[Event]:
+        plan = self.plan(request)
+        yield RunStarted(plan)
+        if self.failure:
+            raise self.failure
+        yield StageStarted("conditioning", 1)
+        pictures = [draw(plan.width, plan.height, seed) for seed in plan.seeds]
+        total, done, start = request.prior_steps + request.decoder_steps + 1, 0, time.monotonic()
+        for stage, steps, low, high in (("prior", request.prior_steps, 24, 6), ("decoder", request.decoder_steps, 5, 0)):
+            yield StageStarted(stage, steps)
+            for step in range(1, steps + 1):
+                time.sleep(self.step_s)
+                done += 1
+                self.steps_done += 1
+                blur = low + (high - low) * step / steps
+                elapsed = time.monotonic() - start
+                previews = tuple(one.filter(ImageFilter.GaussianBlur(blur)) for one in pictures)
+                yield StepDone(stage, step, steps, done / total, elapsed, elapsed * (total - done) / done, previews)
+        yield StageStarted("vqgan", 1)
+        yield StepDone("vqgan", 1, 1, 1.0, time.monotonic() - start, 0.0)
+        for index, (seed, picture) in enumerate(zip(plan.seeds, pictures, strict=True)):
+            yield ImageReady(index, seed, picture, plan)
+        yield Finished({"conditioning": 0.0, "prior": 0.1, "decoder": 0.1, "vqgan": 0.0, "total": time.monotonic() - start})
+
+
+def draw(width: int, height: int, seed: int) -> Image.Image:
+    """A small landscape that differs from seed to seed."""
+    dice = random.Random(seed)
+    picture = Image.new("RGB", (width, height))
+    pen = ImageDraw.Draw(picture)
+    top, low = [[dice.randrange(20, 120) for _ in range(3)], [dice.randrange(120, 255), dice.randrange(90, 180), 120]]
+    for y in range(height):
+        pen.line([(0, y), (width, y)], tuple(int(a + (b - a) * y / height) for a, b in zip(top, low, strict=True)))
+    across, radius = dice.randrange(width), height // dice.randrange(8, 14)
+    pen.ellipse([across - radius, height * 0.4 - radius, across + radius, height * 0.4 + radius], (255, 214, 150))
+    for layer in range(3):
+        shade = (50 - 14 * layer, 48 - 12 * layer, 80 - 20 * layer)
+        peaks = [(x, height * (0.6 + 0.13 * layer) - dice.randrange(height // 6)) for x in range(0, width + 60, 60)]
+        pen.polygon([(0, height), *peaks, (width, height)], shade)
+    return picture
+
+
+def serve(port: int) -> None:
+    """The page on `port`, until interrupted."""
+    from cascade_app.gallery.store import PictureStore
+    from cascade_app.ui.blocks import build_ui, launch_options
+
+    folder = Path(tempfile.mkdtemp(prefix="cascade-fake-"))
+    blocks = build_ui(FakeBackend(step_s=0.12), PictureStore(folder / "pictures"), checkpoint="pocket")
+    blocks.launch(server_name="127.0.0.1", server_port=port, **launch_options())
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]) if len(sys.argv) > 1 else 7861)
