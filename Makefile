@@ -35,8 +35,8 @@ lint: $(DEV) ## check the code with ruff
 train: $(DEV) ## train the bundled checkpoint again (hours on a CPU)
 	$(VENV_PYTHON) -m cascade_app.training
 
-readme: $(DEV) ## write the Spacefile into README.md's front matter
-	$(VENV_PYTHON) -m cascade_app.spacefile
+readme: $(DEV) ## write README.md's front matter and list of modules anew
+	$(VENV_PYTHON) -m cascade_app.readme
 
 chromium: $(DEV)
 	@$(VENV_PYTHON) tests/ensure_chromium.py

@@ -52,9 +52,10 @@ def load_local_backend(settings: Settings) -> Backend:
 def main(argv: Sequence[str] | None = None, *, make_backend: MakeBackend = load_local_backend) -> int:
     """Run the command in `argv`; returns the exit code (wrong usage and --help raise SystemExit, as argparse does)."""
     arguments = build_parser().parse_args(argv)
+    os.environ.update(arguments.environment(arguments))
     settings = Settings()
     try:
-        settings = Settings.from_env({**os.environ, **arguments.environment(arguments)})
+        settings = Settings.from_env()
         return arguments.run(arguments, settings, make_backend)
     except KeyboardInterrupt:
         return complain("Cancelled.", 130)
@@ -157,23 +158,24 @@ class Rendered:
 
 
 def run_generate(arguments: argparse.Namespace, settings: Settings, make_backend: MakeBackend) -> int:
-    request = requested(arguments, settings)
-    plan = make_plan(draw_seed(request), find_checkpoint(request.checkpoint))
+    plan = plan_of(arguments, settings)
+    request = plan.request
     paths = output_paths(arguments.output, len(plan.seeds))
     with closing(Bar(sys.stderr)) as bar:
         bar.show(Waiting("Loading PyTorch and the checkpoint"))
         backend = make_backend(replace(settings, checkpoint=request.checkpoint))
-        with closing(backend.generate(plan.request)) as events:
+        with closing(backend.generate(request)) as events:
             rendered = render(events, plan, paths, bar=bar)
     report(rendered, as_json=arguments.json)
     return 0
 
 
-def requested(arguments: argparse.Namespace, settings: Settings) -> GenerationRequest:
-    """The request as typed; the checkpoint falls back on CASCADE_CHECKPOINT, as it does on the page."""
+def plan_of(arguments: argparse.Namespace, settings: Settings) -> GenerationPlan:
+    """What was typed, as a plan. As on the page, CASCADE_CHECKPOINT names the checkpoint and that one the defaults."""
     typed = {field.name: getattr(arguments, field.name) for field in FIELDS}
-    values = {name: value for name, value in typed.items() if value is not None}
-    return GenerationRequest.from_values({"checkpoint": settings.checkpoint, **values})
+    values = {"checkpoint": settings.checkpoint, **{name: value for name, value in typed.items() if value is not None}}
+    spec = find_checkpoint(GenerationRequest.from_values(values).checkpoint)
+    return make_plan(draw_seed(GenerationRequest.from_values({**spec.defaults, **values})), spec)
 
 
 def output_paths(output: str, count: int) -> tuple[Path, ...]:
@@ -288,8 +290,7 @@ class Bar:
 # --- serve -----------------------------------------------------------------------------------------------------------
 
 
-def run_serve(_arguments: argparse.Namespace, settings: Settings, _make_backend: MakeBackend) -> int:
-    import app
+def run_serve(_arguments: argparse.Namespace, _settings: Settings, _make_backend: MakeBackend) -> int:
+    import app  # reads the same settings: the flags were put into the environment
 
-    app.main(settings)
-    return 0
+    return app.main()

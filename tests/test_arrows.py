@@ -28,6 +28,7 @@ ROOMS: Mapping[str, set[str]] = {
     "training": {"runtime", "diffusion"},
     "bench": {"serving", "runtime", "diffusion", "gallery", "training"},
     "spacefile": set(),
+    "readme": {"spacefile"},
     "vocabulary": set(),
 }
 # ... and of libraries: the places (rooms, or modules of one) that may import them.
