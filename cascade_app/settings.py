@@ -60,13 +60,18 @@ def _text(environ: Mapping[str, str], name: str, default: str) -> str:
     return environ.get(name, "").strip() or default
 
 
+def _shown(text: str) -> str:
+    """A value as a message may show it: short, one line."""
+    return " ".join(text[:40].split())
+
+
 def _data_dir(environ: Mapping[str, str]) -> Path:
     data_home = _text(environ, "XDG_DATA_HOME", "~/.local/share")
     folder = Path(_text(environ, "CASCADE_DATA_DIR", f"{data_home}/cascade-studio"))
     try:
         return folder.expanduser()
     except RuntimeError:
-        raise SettingsError(f'CASCADE_DATA_DIR is "{folder}", but there is no such user; name a folder.') from None
+        raise SettingsError(f'CASCADE_DATA_DIR is "{_shown(str(folder))}", but there is no such user; name a folder.') from None
 
 
 def _whole(environ: Mapping[str, str], name: str, default: int, *, maximum: int) -> int:
@@ -75,12 +80,12 @@ def _whole(environ: Mapping[str, str], name: str, default: int, *, maximum: int)
         return default
     digits = text.lstrip("0") or "0"
     if not (text.isascii() and text.isdigit()) or len(digits) > len(str(maximum)) or int(digits) > maximum:
-        raise SettingsError(f'{name} is "{text[:40]}"; set it to a whole number from 0 to {maximum}.')
+        raise SettingsError(f'{name} is "{_shown(text)}"; set it to a whole number from 0 to {maximum}.')
     return int(digits)
 
 
 def _choice(environ: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
     text = _text(environ, name, default)
     if text not in choices:
-        raise SettingsError(f'{name} is "{text[:40]}"; set it to one of {", ".join(choices)}.')
+        raise SettingsError(f'{name} is "{_shown(text)}"; set it to one of {", ".join(choices)}.')
     return text

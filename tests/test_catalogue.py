@@ -1,0 +1,140 @@
+"""A checkpoint's facts are read from its index; whatever is wrong with it is said in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cascade_app.catalogue import KNOWN, POCKET_DIR, brief, find_checkpoint, read_json
+from cascade_app.errors import CheckpointDamaged, CheckpointError, CheckpointNotFound
+from cascade_app.plan import make_plan
+from cascade_app.request import FIELD, GenerationRequest
+
+STUDIO = {
+    "name": "Small", "license": "ours", "default_size_px": 256, "min_size_px": 192, "max_size_px": 384, "size_step_px": 32,
+    "defaults": {"prior_steps": 12},
+}  # fmt: skip
+
+
+def write(folder: Path, content: object) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / "model_index.json").write_text(text, encoding="utf-8")
+    return str(folder)
+
+
+def message_of(name: str, kind: type[CheckpointError]) -> str:
+    with pytest.raises(kind) as caught:
+        find_checkpoint(name)
+    message = caught.value.message
+    assert "\n" not in message
+    assert len(message) < 400
+    return message
+
+
+def test_a_folder_of_ours(tmp_path: Path):
+    spec = find_checkpoint(write(tmp_path / "small", {"resolution_multiple": 42.67, "studio": STUDIO}))
+    assert (spec.title, spec.license, spec.default_size_px, spec.max_size_px) == ("Small", "ours", 256, 384)
+    assert spec.folder == (tmp_path / "small").resolve()
+    assert dict(spec.defaults) == {"prior_steps": 12}
+    assert spec.prior_factor == 42.67
+
+
+def test_a_published_folder_has_the_published_values(tmp_path: Path):
+    spec = find_checkpoint(write(tmp_path / "cascade", {"_class_name": "StableCascadeCombinedPipeline"}))
+    assert (spec.title, spec.default_size_px, spec.min_size_px, spec.max_size_px) == ("cascade", 1024, 256, 2048)
+    assert spec.defaults["prior_guidance"] == 4.0
+    assert set(spec.defaults) <= set(FIELD)
+
+
+def test_a_relative_folder_and_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path / "small", {"studio": STUDIO})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_checkpoint("small").folder == find_checkpoint("~/small").folder == (tmp_path / "small").resolve()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pokcet", "/no/such/folder", "~nobody-of-that-name/x", "x" * 1000, "a\x00b", "a\nb\tc", "..../....", "🎞" * 300, "a/" * 499],
+    ids=lambda name: ascii(name)[:20],
+)
+def test_no_such_checkpoint(name: str):
+    message = message_of(name, CheckpointNotFound)
+    assert "pocket" in message
+    assert "folder" in message
+
+
+def test_a_file_is_no_checkpoint(tmp_path: Path):
+    (tmp_path / "file").write_text("{}")
+    message_of(str(tmp_path / "file"), CheckpointNotFound)
+
+
+def test_a_known_checkpoint_that_is_gone_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("cascade_app.catalogue.KNOWN", {"pocket": tmp_path / "pocket"})
+    assert "is missing" in message_of("pocket", CheckpointNotFound)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", "not valid JSON"),
+        ('{"studio": {"default', "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("[]", "not a JSON object"),
+        ("null", "not a JSON object"),
+        ({"studio": []}, "studio part"),
+        ({"studio": {**STUDIO, "defaults": [1]}}, "defaults part"),
+        ({"studio": {**STUDIO, "default_size_px": "large"}}, "not a number"),
+        ({"studio": {**STUDIO, "max_size_px": None}}, "not a number"),
+        ({"studio": {**STUDIO, "max_size_px": [384]}}, "not a number"),
+        ('{"studio": {"max_size_px": Infinity}}', "not a number"),
+        ('{"studio": {"max_size_px": NaN}}', "not a number"),
+        ({"resolution_multiple": "big"}, "not a number"),
+        ({"resolution_multiple": 0}, "do not go together"),
+        ({"resolution_multiple": -42.67}, "do not go together"),
+        ('{"resolution_multiple": NaN}', "do not go together"),
+        ({"studio": {**STUDIO, "size_step_px": 0}}, "do not go together"),
+        ({"studio": {**STUDIO, "size_step_px": -32}}, "do not go together"),
+        ({"studio": {**STUDIO, "size_step_px": 4}}, "do not go together"),
+        ({"studio": {**STUDIO, "min_size_px": 0}}, "do not go together"),
+        ({"studio": {**STUDIO, "min_size_px": 400}}, "do not go together"),
+        ({"studio": {**STUDIO, "default_size_px": 250}}, "do not go together"),
+        ({"studio": {**STUDIO, "default_size_px": 512}}, "do not go together"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_a_damaged_index_is_named(tmp_path: Path, content: object, why: str):
+    message = message_of(write(tmp_path / "small", content), CheckpointDamaged)
+    assert why in message
+    assert "small/model_index.json" in message
+    assert str(tmp_path) not in message, "a message does not show the folders above the checkpoint"
+
+
+def test_an_index_that_is_missing_or_no_text(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    assert "empty/model_index.json is missing" in message_of(str(tmp_path / "empty"), CheckpointDamaged)
+    (tmp_path / "odd" / "model_index.json").mkdir(parents=True)
+    assert "cannot be read" in message_of(str(tmp_path / "odd"), CheckpointDamaged)
+    (tmp_path / "bytes").mkdir()
+    (tmp_path / "bytes" / "model_index.json").write_bytes(b"\xff\xfe\x00{")
+    assert "not valid JSON" in message_of(str(tmp_path / "bytes"), CheckpointDamaged)
+
+
+def test_read_json_names_the_file_only_briefly(tmp_path: Path):
+    assert brief(tmp_path / "prior" / "config.json") == "prior/config.json"
+    with pytest.raises(CheckpointDamaged, match=r"^prior/config\.json is missing"):
+        read_json(tmp_path / "prior" / "config.json")
+
+
+def test_the_bundled_checkpoint(pocket: Path):
+    spec = find_checkpoint("pocket")
+    assert KNOWN["pocket"] == POCKET_DIR == spec.folder == pocket
+    assert spec.name == "pocket"
+    assert set(spec.defaults) <= set(FIELD)
+    request = GenerationRequest.from_values({**spec.defaults, "prompt": "a boat", "seed": 1})
+    assert make_plan(request, spec).width == spec.default_size_px
+    for part in ("prior", "decoder", "vqgan", "text_encoder", "tokenizer", "scheduler"):
+        assert (spec.folder / part).is_dir(), part

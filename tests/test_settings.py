@@ -1,0 +1,76 @@
+"""Every CASCADE_* variable is read once, checked, and refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cascade_app.errors import SettingsError
+from cascade_app.settings import Settings
+
+WHOLE = {"CASCADE_PORT": 65535, "CASCADE_THREADS": 1024, "CASCADE_QUEUE_SIZE": 100_000, "CASCADE_DEBUG": 1}
+
+
+def refused(**environ: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(environ)
+    message = caught.value.message
+    assert "\n" not in message
+    assert len(message) < 200
+    assert message.startswith(next(iter(environ)))
+    return message
+
+
+def test_nothing_set_means_the_defaults(monkeypatch: pytest.MonkeyPatch):
+    assert Settings.from_env({}) == Settings()
+    monkeypatch.delenv("CASCADE_DATA_DIR")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    assert Settings.from_env() == Settings()
+
+
+def test_empty_and_blank_mean_the_defaults():
+    names = ["HOST", "PORT", "CHECKPOINT", "DATA_DIR", "DEVICE", "DTYPE", "THREADS", "QUEUE_SIZE", "DEBUG"]
+    for blank in ("", "  "):
+        assert Settings.from_env({f"CASCADE_{name}": blank for name in names}) == Settings()
+
+
+def test_everything_set():
+    settings = Settings.from_env(
+        {
+            "CASCADE_HOST": "0.0.0.0", "CASCADE_PORT": " 08080 ", "CASCADE_CHECKPOINT": "folder", "CASCADE_DATA_DIR": "/data",
+            "CASCADE_DEVICE": "cuda:1", "CASCADE_DTYPE": "bfloat16", "CASCADE_THREADS": "4", "CASCADE_QUEUE_SIZE": "8",
+            "CASCADE_DEBUG": "1", "CASCADE_LATER": "ignored",
+        }
+    )  # fmt: skip
+    assert settings == Settings("0.0.0.0", 8080, "folder", Path("/data"), "cuda:1", "bfloat16", 4, 8, True)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize(
+    "value",
+    ["-1", "1.5", "nan", "inf", "1e3", "0x10", "seven", "9" * 5000, "٣", "²", "1 2", "1\n2"],
+    ids=lambda value: ascii(value)[:9],
+)
+def test_whole_numbers(name: str, value: str):
+    assert f"a whole number from 0 to {WHOLE[name]}" in refused(**{name: value})
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_limits(name: str):
+    Settings.from_env({name: str(WHOLE[name])})
+    Settings.from_env({name: "0"})
+    refused(**{name: str(WHOLE[name] + 1)})
+
+
+@pytest.mark.parametrize("value", ["fp16", "Float32", "float64", "x" * 9000])
+def test_dtype(value: str):
+    assert "auto, float32, bfloat16, float16" in refused(CASCADE_DTYPE=value)
+
+
+def test_the_data_folder(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert Settings.from_env({}).data_dir == Path("/home/someone/.local/share/cascade-studio")
+    assert Settings.from_env({"XDG_DATA_HOME": "/xdg"}).data_dir == Path("/xdg/cascade-studio")
+    assert Settings.from_env({"CASCADE_DATA_DIR": "~/pictures"}).data_dir == Path("/home/someone/pictures")
+    assert "no such user" in refused(CASCADE_DATA_DIR="~nobody-of-that-name/x")
