@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -41,7 +40,10 @@ class ImageEncoder(nn.Module):
     """
 
     def __init__(
-        self, widths: tuple[int, ...] = (64, 96, 128, 192), depths: tuple[int, ...] = (1, 2, 2, 2), latent_channels: int = 16
+        self,
+        widths: tuple[int, ...] = (64, 96, 128, 192),
+        depths: tuple[int, ...] = (1, 2, 2, 2),
+        latent_channels: int = 16,
     ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3 * _UNSHUFFLE**2, widths[0], 3, padding=1)
@@ -78,8 +80,11 @@ class ImageEncoder(nn.Module):
         widths, depths = [], []
         while any(name.startswith(f"levels.{len(widths)}.") for name in state):
             prefix = f"levels.{len(widths)}."
-            blocks = {int(name.split(".")[2]): tensor for name, tensor in state.items()
-                      if name.startswith(prefix) and name.endswith("conv.weight")}
+            blocks = {
+                int(name.split(".")[2]): tensor
+                for name, tensor in state.items()
+                if name.startswith(prefix) and name.endswith("conv.weight")
+            }
             if not blocks:
                 raise RuntimeError(f"level {len(widths)} of the image encoder has no residual block")
             widths.append(next(iter(blocks.values())).shape[0])

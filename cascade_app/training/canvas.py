@@ -112,12 +112,12 @@ class Pen:
         self.polygon([(u0, v0), (u1, v0), (u1, v1), (u0, v1)], colour)
 
     def disc(self, u: float, v: float, radius: float, colour: Colour, *, flat: float = 1.0) -> None:
-        (x, y), = self._place([(u, v)])
+        ((x, y),) = self._place([(u, v)])
         self.canvas.disc(x, y, radius * self.size, colour, flat=flat)
 
     def line(self, points: Sequence[tuple[float, float]], width: float, colour: Colour) -> None:
         self.canvas.line(self._place(points), width * self.size, colour)
 
     def glow(self, u: float, v: float, radius: float, colour: Colour, strength: float) -> None:
-        (x, y), = self._place([(u, v)])
+        ((x, y),) = self._place([(u, v)])
         self.canvas.glow(x, y, size=radius * self.size, colour=colour, strength=strength)

@@ -1,0 +1,176 @@
+"""Writes the trained parts as a checkpoint folder in the published layout, float16 safetensors.
+
+    python -m cascade_app.training.export --to assets/pocket
+
+Reads the averaged weights of finished parts (`final/`) and, where a part is still running, of its last saved state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import torch
+from diffusers import StableCascadeUNet
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cascade_app.training import clip, stage_a
+from cascade_app.training import tokenizer as tokenizers
+from cascade_app.training.unets import DECODER, PRIOR, new_scheduler
+from cascade_app.training.workdir import add_work_dir_argument, work_dir
+from cascade_app.training.world import DATA_VERSION
+
+MODEL_INDEX = {
+    "_class_name": "StableCascadeCombinedPipeline",
+    "resolution_multiple": 42.67,
+    "latent_dim_scale": 10.67,
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "text_encoder": ["transformers", "CLIPTextModelWithProjection"],
+    "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+    "feature_extractor": ["transformers", "CLIPImageProcessor"],
+    "prior": ["diffusers", "StableCascadeUNet"],
+    "decoder": ["diffusers", "StableCascadeUNet"],
+    "vqgan": ["diffusers.pipelines.deprecated.wuerstchen", "PaellaVQModel"],
+    "scheduler": ["diffusers", "DDPMScheduler"],
+    "studio": {
+        "name": "Pocket",
+        "license": "apache-2.0",
+        "default_size_px": 256,
+        "min_size_px": 192,
+        "max_size_px": 384,
+        "size_step_px": 32,
+        "defaults": {"prior_steps": 20, "prior_guidance": 4.0, "decoder_steps": 10, "decoder_guidance": 0.0},
+    },
+}
+# part -> (state file of its loop, module in it, name of its finished weights)
+SOURCES = {
+    "prior": ("stage_c", "prior", "stage_c"),
+    "text_encoder": ("stage_c", "text_encoder", "text_encoder_c"),
+    "decoder": ("stage_b", "decoder", "stage_b"),
+    "image_encoder": ("clip", "image_encoder", "image_encoder"),
+    "encoder": ("encoder", "encoder", "encoder"),
+    "previewer": ("encoder", "previewer", "previewer"),
+    "vqgan": ("stage_a", "vqgan", "stage_a"),
+}
+
+
+def averaged(work: Path, part: str) -> tuple[dict[str, Tensor], dict]:
+    """(weights of a part, its provenance): the finished ones, or the running loop's average if it is newer."""
+    loop, module, name = SOURCES[part]
+    finished, state = work / "final" / f"{name}.pt", work / "state" / f"{loop}.pt"
+    about = {"steps": None, "minutes": None}
+    running = torch.load(state, map_location="cpu", weights_only=True) if state.exists() else None
+    if running:
+        about = {"steps": running["step"], "minutes": round(running["seconds"] / 60, 1)}
+    if finished.exists() and not (
+        running and loop in ("stage_b", "stage_c") and state.stat().st_mtime > finished.stat().st_mtime
+    ):
+        return torch.load(finished, weights_only=True), about
+    if running is None:
+        raise SystemExit(f"{part} has not been trained yet: run python -m cascade_app.training.{loop} first")
+    return running["ema"][module], about
+
+
+def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """float16, contiguous: what a safetensors file holds."""
+    return {name: (value.half() if value.is_floating_point() else value).contiguous() for name, value in state.items()}
+
+
+def _save_model(model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    model.load_state_dict(state)
+    model.half().to(memory_format=torch.contiguous_format).save_pretrained(folder, safe_serialization=True)
+    config = folder / "config.json"
+    cleaned = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
+    config.write_text(json.dumps(cleaned, indent=2) + "\n")
+
+
+def _commit() -> str:
+    result = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return result.stdout.strip() or "unknown"
+
+
+def export(work: Path, target: Path, *, seed: int = 0) -> dict:
+    """Write the whole folder; it replaces `target` only when complete. Returns the provenance."""
+    building = target.with_name(target.name + ".part")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    provenance: dict = {"commit": _commit(), "seed": seed, "data_version": DATA_VERSION, "parts": {}}
+    states = {}
+    for part in SOURCES:
+        states[part], provenance["parts"][part] = averaged(work, part)
+    tokenizer = tokenizers.load(work / "tokenizer")
+    shutil.copytree(work / "tokenizer", building / "tokenizer")
+    _save_model(StableCascadeUNet(**PRIOR), states["prior"], building / "prior")
+    _save_model(StableCascadeUNet(**DECODER), states["decoder"], building / "decoder")
+    _save_model(stage_a.new_model(), states["vqgan"], building / "vqgan")
+    _save_model(clip.new_text_encoder(tokenizer), states["text_encoder"], building / "text_encoder")
+    _save_model(clip.new_image_encoder(), states["image_encoder"], building / "image_encoder")
+    clip.image_processor().save_pretrained(building / "feature_extractor")
+    new_scheduler().save_pretrained(building / "scheduler")
+    save_file(_plain(states["encoder"]), building / "effnet_encoder.safetensors")
+    save_file(_plain(states["previewer"]), building / "previewer.safetensors")
+    (building / "model_index.json").write_text(json.dumps(MODEL_INDEX, indent=2) + "\n")
+    (building / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+    (building / "README.md").write_text(model_card(provenance))
+    # What other tools keep beside the weights (evaluation sheets, results) stays.
+    if target.exists():
+        for path in target.iterdir():
+            if not (building / path.name).exists():
+                (shutil.copytree if path.is_dir() else shutil.copy2)(path, building / path.name)
+        shutil.rmtree(target)
+    building.rename(target)
+    return provenance
+
+
+def model_card(provenance: dict) -> str:
+    rows = "\n".join(
+        f"| {part} | {about['steps']} | {about['minutes']} |" for part, about in provenance["parts"].items()
+    )
+    return f"""---
+license: apache-2.0
+tags: [text-to-image, stable-cascade]
+---
+
+# Pocket: a miniature Stable Cascade
+
+All parts of a real cascade (Stage C, Stage B, Stage A, CLIP text and image encoders, image encoder, previewer) in the
+published layout and classes, small enough for a git repository: a 256x256 picture in about a second on a laptop CPU.
+
+**What it draws.** Flat poster landscapes (dawn, noon, sunset, dusk, night; mountains, hills, desert, sea, snowfield, city;
+sun, moon, stars, clouds, birds, snow; pine trees, house, cabin, sailboat, lighthouse, windmill, cactus, tent, balloon, in
+twelve colours, on the left, in the centre or on the right) and icons (circle, square, triangle, star, diamond; one above,
+below or beside another; on a coloured background). Words it does not know are ignored. 192 to 384 px a side.
+
+**How it was made.** From nothing, by `cascade_app/training` in this repository, on pictures drawn by `cascade_app/training/scenes.py`;
+no other data and no other weights. Both diffusion stages predict x0 (`prediction_type: sample`) with a squared-cosine schedule.
+
+| part | steps | minutes |
+|---|---|---|
+{rows}
+
+**Limits.** It knows its own small world only: no people, no photographs, no text. Small details (stars, windows, birds) are
+invented by Stage B rather than chosen by the prompt. CLIP here was trained on the same world and knows nothing else.
+
+**Licence.** Apache-2.0, weights and pictures alike.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_work_dir_argument(parser)
+    parser.add_argument("--to", type=Path, default=Path("assets/pocket"))
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    export(work_dir(arguments.work_dir), arguments.to, seed=arguments.seed)
+    total = sum(path.stat().st_size for path in arguments.to.rglob("*") if path.is_file())
+    print(f"{arguments.to}: {total / 1e6:.1f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

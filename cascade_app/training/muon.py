@@ -1,0 +1,65 @@
+"""Muon: momentum whose update is made orthogonal, for matrices and (flattened) convolutions.
+
+Written from Jordan et al. 2024, "Muon: an optimizer for hidden layers"; the quintic's coefficients are the ones given there.
+Vectors, embeddings, depthwise kernels and output layers belong to AdamW: `split_parameters` sorts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalise(matrix: Tensor, rounds: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrix, roughly (singular values within about 0.7 to 1.2). (N, M) -> (N, M)."""
+    a, b, c = _QUINTIC
+    x = matrix.bfloat16() if matrix.is_cuda else matrix
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(rounds):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised, scaled so that `lr` means the same for every shape."""
+
+    def __init__(self, parameters: Iterable, lr: float = 0.02, *, momentum: float = 0.95, weight_decay: float = 0.0):
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                buffer = state.setdefault("momentum", torch.zeros_like(parameter))
+                buffer.lerp_(parameter.grad, 1 - group["momentum"])
+                update = parameter.grad.lerp(buffer, group["momentum"]).flatten(1)
+                update = orthogonalise(update).to(parameter.dtype)
+                update *= max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+                if group["weight_decay"]:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update.view_as(parameter), alpha=-group["lr"])
+
+
+def split_parameters(
+    module: nn.Module, *, plain: tuple[str, ...] = ()
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """(for Muon, for AdamW). `plain` names parts (by substring) whose matrices AdamW keeps."""
+    matrices, others = [], []
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        flat = parameter.flatten(1) if parameter.dim() > 1 else parameter
+        depthwise = parameter.dim() == 4 and parameter.shape[1] == 1
+        is_matrix = parameter.dim() > 1 and min(flat.shape) > 8 and not depthwise
+        (matrices if is_matrix and not any(word in name for word in plain) else others).append(parameter)
+    return matrices, others

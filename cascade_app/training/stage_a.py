@@ -1,0 +1,138 @@
+"""Trains Stage A, the autoencoder between pictures and Stage B's latents (4 channels, a quarter of each side).
+
+    python -m cascade_app.training.stage_a --minutes 12
+
+Continuous latents (the quantiser is never used), normalised by the encoder's last BatchNorm, with a little noise added in
+training so that the decoder forgives Stage B its errors. In the last third only the decoder learns.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model import PaellaVQModel
+from torch import Tensor
+from torch.nn import functional
+
+from cascade_app.training.data import Pictures, to_tensor
+from cascade_app.training.loop import Budget, Part, Trainer, autocast, calibrate, part_parser, pick_device
+from cascade_app.training.sheets import contact_sheet
+from cascade_app.training.workdir import work_dir
+
+CONFIG = {
+    "embed_dim": 64,
+    "levels": 2,
+    "bottleneck_blocks": 4,
+    "num_vq_embeddings": 8,
+    "scale_factor": 1.0,
+}
+LATENT_NOISE = 0.06
+
+
+def new_model() -> PaellaVQModel:
+    """An untrained Stage A whose residual blocks are alive (their gates start at zero in diffusers)."""
+    model = PaellaVQModel(**CONFIG)
+    for name, parameter in model.named_parameters():
+        if name.endswith("gammas"):
+            with torch.no_grad():
+                parameter[2] = parameter[5] = 0.3
+        if "vquantizer" in name or name.startswith("down_blocks.3.1"):
+            parameter.requires_grad_(False)
+    return model
+
+
+def psnr(error: Tensor) -> float:
+    """Decibels for a mean squared error on [0, 1]."""
+    return float(-10 * torch.log10(error.detach().float().clamp_min(1e-10)))
+
+
+def to_bytes(pictures: Tensor) -> np.ndarray:
+    """(B, 3, H, W) in [0, 1] -> (B, H, W, 3) uint8."""
+    return (pictures.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def crops(data: Pictures, rng: np.random.Generator, size: int, side: int = 128) -> Tensor:
+    """Random square crops, (size, 3, side, side) in [0, 1]."""
+    batch = data.pick(rng, size, area=False)
+    result = []
+    for picture in batch.pictures:
+        y, x = (int(rng.integers(full - side + 1)) for full in picture.shape[:2])
+        result.append(picture[y : y + side, x : x + side])
+    return to_tensor(np.stack(result))
+
+
+def build(data: Pictures, device: torch.device, *, batch: int = 16, sample_path: Path | None = None) -> Part:
+    model = new_model().to(device, memory_format=torch.channels_last)
+    model.train()
+
+    def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        pictures = crops(data, rng, batch).to(device)
+        with autocast(device):
+            latents = model.encode(pictures).latents
+            restored = model.decode(latents + LATENT_NOISE * torch.randn_like(latents)).sample.float()
+        error = functional.mse_loss(restored, pictures)
+        return 10 * error + 0.1 * functional.l1_loss(restored, pictures), {"psnr": psnr(error)}
+
+    def sample(modules: dict) -> None:
+        pictures = data.rows((6, 6), 0, 8).tensor().to(device)
+        with autocast(device):
+            restored = modules["vqgan"].decode(modules["vqgan"].encode(pictures).latents).sample
+        print(
+            f"stage_a  psnr of whole pictures {psnr(functional.mse_loss(restored.float(), pictures)):.2f} dB",
+            flush=True,
+        )
+        if sample_path:
+            contact_sheet([*to_bytes(pictures), *to_bytes(restored)], sample_path, columns=8, side_px=256)
+
+    return Part(
+        "stage_a", {"vqgan": model}, loss, muon_lr=0.01, adam_lr=3e-3, plain=("in_block", "out_block"), sample=sample
+    )
+
+
+def finish(model: PaellaVQModel, data: Pictures, device: torch.device) -> PaellaVQModel:
+    """The averaged model with BatchNorm statistics that belong to it."""
+
+    def forward(i: int) -> None:
+        model.encode(data.rows((6, 6), 16 * i, 16 * i + 16).tensor().to(device))
+
+    model = model.to(device)
+    calibrate(model, forward, batches=12)
+    return model
+
+
+def load(work: Path, device: torch.device | None = None) -> PaellaVQModel:
+    """The trained Stage A, in eval mode."""
+    model = new_model()
+    model.load_state_dict(torch.load(work / "final" / "stage_a.pt", weights_only=True))
+    return model.to(device or "cpu").eval().requires_grad_(False)
+
+
+def main() -> None:
+    arguments = part_parser(__doc__, minutes=12).parse_args()
+    torch.set_num_threads(arguments.threads)
+    work, device = work_dir(arguments.work_dir), pick_device(arguments.device)
+    data = Pictures(work, arguments.pictures)
+    part = build(data, device, sample_path=work / "samples" / "stage_a.png")
+    if arguments.init_from:
+        part.modules["vqgan"].load_state_dict(PaellaVQModel.from_pretrained(arguments.init_from / "vqgan").state_dict())
+    trainer = Trainer(
+        part, work / "state" / "stage_a.pt", Budget(arguments.minutes, arguments.steps), seed=arguments.seed
+    )
+    trainer.run()
+    model = finish(trainer.ema["vqgan"], data, device)
+    save_final(work, "stage_a", model.state_dict())
+
+
+def save_final(work: Path, name: str, state: dict[str, Tensor]) -> None:
+    """Keep a finished part's averaged weights where the next parts and the export look for them."""
+    folder = work / "final"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{name}.pt.part"
+    torch.save({key: value.detach().cpu() for key, value in state.items()}, temporary)
+    temporary.replace(folder / f"{name}.pt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Trains Stage B: from a Stage C latent (16x6x6) to a Stage A latent (4x64x64), by denoising.
+
+    python -m cascade_app.training.stage_b --minutes 60
+
+The network predicts x0. Its conditioning gets some noise, because Stage C's latents are never perfect, and is sometimes
+dropped. Text is not used: the pooled mapper stays zero.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableCascadeUNet
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cascade_app.diffusion.schedule import CosineSchedule, add_noise
+from cascade_app.training import encoder as encoders
+from cascade_app.training import stage_a
+from cascade_app.training.clip import PROJECTION
+from cascade_app.training.data import Pictures
+from cascade_app.training.latents import LatentCache
+from cascade_app.training.loop import (
+    BucketWeights,
+    Budget,
+    Part,
+    Trainer,
+    autocast,
+    part_parser,
+    pick_device,
+    sample_ratios,
+)
+from cascade_app.training.sheets import contact_sheet
+from cascade_app.training.stage_a import psnr, save_final, to_bytes
+from cascade_app.training.unets import DECODER, new_scheduler, new_unet
+from cascade_app.training.workdir import work_dir
+
+CONDITION_NOISE = 0.25
+DROPPED = 0.05
+
+
+def new_model() -> StableCascadeUNet:
+    model = new_unet(DECODER)
+    for parameter in model.clip_txt_pooled_mapper.parameters():
+        nn.init.zeros_(parameter)
+        parameter.requires_grad_(False)
+    return model
+
+
+def disturbed(condition: Tensor) -> Tensor:
+    """Stage C latents as Stage B meets them in training: noisy by a random amount, some rows dropped to zero."""
+    count = len(condition)
+    amount = CONDITION_NOISE * torch.rand(count, 1, 1, 1, device=condition.device)
+    kept = (torch.rand(count, 1, 1, 1, device=condition.device) >= DROPPED).float()
+    return (condition + amount * torch.randn_like(condition)) * kept
+
+
+@torch.no_grad()
+def denoise(
+    decoder: nn.Module, condition: Tensor, side: tuple[int, int], *, steps: int, schedule: CosineSchedule
+) -> Tensor:
+    """A quick deterministic look at what Stage B does while it trains: (B, 16, h, w) -> (B, 4, *side)."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(len(condition), 4, *side, generator=generator).to(condition.device)
+    ratios = schedule.ratios(steps)
+    pooled = condition.new_zeros(len(condition), 1, PROJECTION)
+    for now, after in zip(ratios[:-1], ratios[1:]):
+        x0 = decoder(x, now.expand(len(x)).to(x.device), pooled, effnet=condition).sample.float()
+        a, b = schedule.alpha_cumprod(now).to(x.device), schedule.alpha_cumprod(after).to(x.device)
+        noise = (x - a.sqrt() * x0) / (1 - a).sqrt()
+        x = b.sqrt() * x0 + (1 - b).sqrt() * noise
+    return x
+
+
+def build(
+    data: Pictures,
+    work: Path,
+    device: torch.device,
+    *,
+    batch: int = 16,
+    count: int = 8000,
+    sample_path: Path | None = None,
+) -> Part:
+    vqgan = stage_a.load(work, device)
+    encoder, _ = encoders.load(work, device)
+    targets = LatentCache(work, "vqgan", vqgan, data=data, count=count, device=device)
+    conditions = LatentCache(work, "encoder", encoder, data=data, count=max(count, data.count), device=device)
+    schedule = CosineSchedule.from_config(new_scheduler().config)
+    model, weights = new_model().to(device).train(), BucketWeights()
+
+    def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        shape, rows = targets.pick(rng, batch)
+        x0, condition = targets.get(shape, rows), disturbed(conditions.get(shape, rows))
+        ratios = sample_ratios(len(rows), rng).to(device)
+        noisy = add_noise(x0, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
+        with autocast(device):
+            guess = model(noisy, ratios, condition.new_zeros(len(rows), 1, PROJECTION), effnet=condition).sample
+        errors = ((guess.float() - x0) ** 2).mean(dim=(1, 2, 3))
+        return weights(errors, ratios), {"mse": float(errors.mean().detach())}
+
+    def sample(ema: dict[str, nn.Module]) -> None:
+        condition = conditions.get((6, 6), np.arange(16))
+        pictures = data.rows((6, 6), 0, 16).tensor().to(device)
+        with autocast(device):
+            restored = vqgan.decode(denoise(ema["decoder"], condition, (64, 64), steps=10, schedule=schedule)).sample
+        print(
+            f"stage_b  psnr after encoder, B and A {psnr(functional.mse_loss(restored.float(), pictures)):.2f} dB",
+            flush=True,
+        )
+        if sample_path:
+            contact_sheet([*to_bytes(pictures), *to_bytes(restored)], sample_path, columns=8, side_px=256)
+
+    return Part("stage_b", {"decoder": model}, loss, muon_lr=0.02, adam_lr=2e-3, weights=weights, sample=sample)
+
+
+def main() -> None:
+    parser = part_parser(__doc__, minutes=60)
+    parser.add_argument("--latents", type=int, default=8000, help="how many pictures' latents to train on")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    work, device = work_dir(arguments.work_dir), pick_device(arguments.device)
+    data = Pictures(work, arguments.pictures)
+    part = build(data, work, device, count=arguments.latents, sample_path=work / "samples" / "stage_b.png")
+    if arguments.init_from:
+        part.modules["decoder"].load_state_dict(
+            StableCascadeUNet.from_pretrained(arguments.init_from / "decoder").state_dict()
+        )
+    trainer = Trainer(
+        part, work / "state" / "stage_b.pt", Budget(arguments.minutes, arguments.steps), seed=arguments.seed
+    )
+    trainer.run()
+    save_final(work, "stage_b", trainer.ema["decoder"].state_dict())
+
+
+if __name__ == "__main__":
+    main()

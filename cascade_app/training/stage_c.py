@@ -1,0 +1,199 @@
+"""Trains Stage C: from words (and pictures) to the 16x6x6 latent, together with the text encoder.
+
+    python -m cascade_app.training.stage_c --minutes 90
+
+The network predicts x0. Conditioning is drawn a sample: mostly a caption; sometimes a picture's CLIP embedding with or
+without one; sometimes nothing, which is what guidance moves away from. The text tower keeps facing the (fixed) image tower
+through a small contrastive loss.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableCascadeUNet
+from torch import Tensor, nn
+from transformers import CLIPTextModelWithProjection
+
+from cascade_app.diffusion.conditioning import encode_prompts
+from cascade_app.diffusion.schedule import CosineSchedule, add_noise
+from cascade_app.training import clip
+from cascade_app.training import encoder as encoders
+from cascade_app.training.attributes import AttributeHead, attribute_loss, label_table
+from cascade_app.training.data import Pictures
+from cascade_app.training.latents import LatentCache
+from cascade_app.training.loop import (
+    BucketWeights,
+    Budget,
+    Part,
+    Trainer,
+    autocast,
+    part_parser,
+    pick_device,
+    sample_ratios,
+)
+from cascade_app.training.sheets import contact_sheet
+from cascade_app.training.stage_a import save_final, to_bytes
+from cascade_app.training.unets import PRIOR, new_scheduler, new_unet
+from cascade_app.training.workdir import work_dir
+
+# Upper borders of the share of samples that get: nothing; a picture; a picture and a caption. The rest get a caption.
+NOTHING, PICTURE, BOTH = 0.10, 0.18, 0.24
+SHOW_PROMPTS = (
+    "a white lighthouse on a rock in a blue sea at sunset",
+    "a red sun over blue mountains",
+    "night",
+    "a green cactus on the left in a desert at noon",
+    "a red tent on the right in a snowfield at night, stars",
+    "a yellow hot air balloon over a city skyline at dawn",
+    "a red circle above a blue square on a yellow background",
+    "a green star beside a purple triangle on a white background",
+    "a pink house on the left in front of green hills at noon, a sun on the right",
+    "a brown windmill on the right in front of purple hills at dusk",
+    "an orange sailboat in the centre on the teal sea at dawn",
+    "pine trees in front of mountains at night, a white moon on the left",
+    "a large orange diamond on a teal background",
+    "beautiful highly detailed cabin in the snow",
+    "",
+    "a black cabin on the left in an orange desert at sunset, a red sun on the right, birds",
+)
+
+
+@torch.no_grad()
+def image_embeddings(data: Pictures, work: Path, image_encoder: nn.Module, device: torch.device) -> Tensor:
+    """CLIP embeddings of the square pictures, (N, P) float32."""
+    small = clip.small_pictures(data, work)
+    parts = []
+    for start in range(0, len(small), 256):
+        pixels = torch.from_numpy(small[start : start + 256].copy()).permute(0, 3, 1, 2).float().to(device) / 255
+        with autocast(device):
+            parts.append(image_encoder(clip.normalised(pixels)).image_embeds.float())
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def sample_latents(
+    modules: dict[str, nn.Module],
+    tokenizer,
+    prompts: list[str],
+    *,
+    schedule: CosineSchedule,
+    device: torch.device,
+    shape: tuple[int, int] = (6, 6),
+    steps: int = 20,
+    guidance: float = 4.0,
+) -> Tensor:
+    """A quick deterministic look at what Stage C does while it trains: prompts to (B, 16, *shape)."""
+    count = len(prompts)
+    text = encode_prompts(tokenizer, modules["text_encoder"], [*prompts, *[""] * count])
+    x = torch.randn(count, 16, *shape, generator=torch.Generator().manual_seed(1)).to(device)
+    none = torch.zeros(2 * count, 1, clip.PROJECTION, device=device)
+    for now, after in zip(schedule.ratios(steps)[:-1], schedule.ratios(steps)[1:]):
+        output = modules["prior"](
+            torch.cat([x, x]),
+            now.expand(2 * count).to(device),
+            text.prompt_embeds_pooled,
+            clip_text=text.prompt_embeds,
+            clip_img=none,
+        ).sample.float()
+        x0 = output[count:] + guidance * (output[:count] - output[count:])
+        a, b = schedule.alpha_cumprod(now).to(device), schedule.alpha_cumprod(after).to(device)
+        noise = (x - a.sqrt() * x0) / (1 - a).sqrt()
+        x = b.sqrt() * x0 + (1 - b).sqrt() * noise
+    return x
+
+
+def build(
+    data: Pictures,
+    work: Path,
+    device: torch.device,
+    *,
+    batch: int = 32,
+    count: int = 16000,
+    sample_path: Path | None = None,
+) -> Part:
+    tokenizer, text_encoder, image_encoder = clip.load(work, device)
+    encoder, previewer = encoders.load(work, device)
+    targets = LatentCache(work, "encoder", encoder, data=data, count=count, device=device)
+    images = image_embeddings(data, work, image_encoder, device)
+    schedule = CosineSchedule.from_config(new_scheduler().config)
+    table, weights = torch.from_numpy(label_table(count)), BucketWeights()
+    modules = {
+        "prior": new_unet(PRIOR).to(device).train(),
+        "text_encoder": text_encoder.train(),
+        "text_reader": AttributeHead(clip.PROJECTION).to(device),
+    }
+    scale = torch.tensor(20.0)
+
+    def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        shape, rows = targets.pick(rng, batch)
+        indices, x0 = targets.indices[shape][rows], targets.get(shape, rows)
+        dice = torch.from_numpy(rng.random(len(rows)))
+        captions = clip.captions_of(indices, rng)
+        prompts = [text if u >= PICTURE else "" for text, u in zip(captions, dice.tolist())]
+        picture = images.new_zeros(len(rows), 1, clip.PROJECTION)
+        known = torch.from_numpy(rows < len(images)) & (shape == (6, 6))
+        shown = known & (dice >= NOTHING) & (dice < BOTH)
+        picture[shown, 0] = images[torch.from_numpy(rows)[shown]]
+        ratios = sample_ratios(len(rows), rng).to(device)
+        noisy = add_noise(x0, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
+        with autocast(device):
+            text = encode_prompts(tokenizer, modules["text_encoder"], prompts)
+            guess = modules["prior"](
+                noisy, ratios, text.prompt_embeds_pooled, clip_text=text.prompt_embeds, clip_img=picture
+            ).sample
+            said = torch.tensor([bool(prompt) for prompt in prompts])
+            wanted = torch.where(said[:, None], table[indices], -1).to(device)
+            pooled = text.prompt_embeds_pooled[:, 0]
+            reading, accuracy = attribute_loss(modules["text_reader"](pooled), wanted)
+        errors = ((guess.float() - x0) ** 2).mean(dim=(1, 2, 3))
+        total = weights(errors, ratios) + 0.02 * reading
+        facing = known & said
+        if int(facing.sum()) > 4:
+            total = total + 0.02 * clip.contrastive(pooled[facing], images[torch.from_numpy(rows)[facing]], scale)[0]
+        return total, {"mse": float(errors.mean().detach()), "read": accuracy}
+
+    def sample(ema: dict[str, nn.Module]) -> None:
+        with autocast(device):
+            latents = sample_latents(ema, tokenizer, list(SHOW_PROMPTS), schedule=schedule, device=device)
+        if sample_path:
+            contact_sheet(to_bytes(previewer(latents)), sample_path, columns=4, titles=SHOW_PROMPTS)
+
+    return Part(
+        "stage_c",
+        modules,
+        loss,
+        muon_lr=0.02,
+        adam_lr=2e-3,
+        slow={"text_encoder": 0.4},
+        weights=weights,
+        sample=sample,
+        plain=("embedding", "mapper", "clf", "projection", "reader"),
+    )
+
+
+def main() -> None:
+    parser = part_parser(__doc__, minutes=90)
+    parser.add_argument("--latents", type=int, default=16000, help="how many pictures' latents to train on")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    work, device = work_dir(arguments.work_dir), pick_device(arguments.device)
+    data = Pictures(work, arguments.pictures)
+    part = build(data, work, device, count=arguments.latents, sample_path=work / "samples" / "stage_c.png")
+    if arguments.init_from:
+        folder = arguments.init_from
+        part.modules["prior"].load_state_dict(StableCascadeUNet.from_pretrained(folder / "prior").state_dict())
+        text_encoder = CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder")
+        part.modules["text_encoder"].load_state_dict(text_encoder.state_dict())
+    trainer = Trainer(
+        part, work / "state" / "stage_c.pt", Budget(arguments.minutes, arguments.steps), seed=arguments.seed
+    )
+    trainer.run()
+    save_final(work, "stage_c", trainer.ema["prior"].state_dict())
+    save_final(work, "text_encoder_c", trainer.ema["text_encoder"].state_dict())
+
+
+if __name__ == "__main__":
+    main()
