@@ -2,8 +2,8 @@
 
     python app.py
 
-The page answers before torch is imported; the engine loads behind it. This is the only file that knows all parts. A hosted Space
-runs it as it is.
+The page answers before torch is imported; the engine loads behind it. This is the only file that knows all parts.
+A hosted Space runs it as it is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ def main() -> int:
     blocks = build_ui(backend, store, checkpoint=settings.checkpoint, queue_size=settings.queue_size)
     try:
         _app, address, _share = blocks.launch(
-            server_name=settings.host, server_port=settings.port, prevent_thread_lock=True, quiet=True, **launch_options()
+            server_name=settings.host,
+            server_port=settings.port,
+            prevent_thread_lock=True,
+            quiet=True,
+            **launch_options(),
         )
     except OSError:
         return _refuse(

@@ -79,8 +79,11 @@
 
   const waitForPage = new MutationObserver(() => {
     if (!byId("easel")) return;
+    const prompt = document.querySelector("#field-prompt textarea");
+    if (!prompt) return;
     waitForPage.disconnect();
     restoreTheme();
+    if (matchMedia("(pointer: fine)").matches) prompt.focus({ preventScroll: true }); // on a phone it would raise the keyboard
   });
   waitForPage.observe(document.documentElement, { childList: true, subtree: true });
 })();

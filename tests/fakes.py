@@ -68,11 +68,13 @@ class FakeBackend:
         yield RunStarted(plan)
         if self.failure:
             raise self.failure
-        yield StageStarted("conditioning", 1)
+        everyone = tuple(range(len(plan.seeds)))
+        yield StageStarted("conditioning", 1, everyone)
         pictures = [draw(plan.width, plan.height, seed) for seed in plan.seeds]
         total, done, start = request.prior_steps + request.decoder_steps + 1, 0, time.monotonic()
-        for stage, steps, low, high in (("prior", request.prior_steps, 24, 6), ("decoder", request.decoder_steps, 5, 0)):
-            yield StageStarted(stage, steps)
+        for stage, low, high in (("prior", 24, 6), ("decoder", 5, 0)):
+            steps = getattr(request, f"{stage}_steps")
+            yield StageStarted(stage, steps, everyone)
             for step in range(1, steps + 1):
                 time.sleep(self.step_s)
                 done += 1
@@ -80,12 +82,17 @@ class FakeBackend:
                 blur = low + (high - low) * step / steps
                 elapsed = time.monotonic() - start
                 previews = tuple(one.filter(ImageFilter.GaussianBlur(blur)) for one in pictures)
-                yield StepDone(stage, step, steps, done / total, elapsed, elapsed * (total - done) / done, previews)
-        yield StageStarted("vqgan", 1)
-        yield StepDone("vqgan", 1, 1, 1.0, time.monotonic() - start, 0.0)
+                yield StepDone(
+                    stage, step, steps, done / total, elapsed, elapsed * (total - done) / done, previews, everyone
+                )
+        yield StageStarted("vqgan", 1, everyone)
+        yield StepDone("vqgan", 1, 1, 1.0, time.monotonic() - start, 0.0, (), everyone)
         for index, (seed, picture) in enumerate(zip(plan.seeds, pictures, strict=True)):
             yield ImageReady(index, seed, picture, plan)
-        yield Finished({"conditioning": 0.0, "prior": 0.1, "decoder": 0.1, "vqgan": 0.0, "total": time.monotonic() - start})
+        total_s = time.monotonic() - start
+        yield Finished(
+            {"conditioning": 0.0, "prior": total_s / 2, "decoder": total_s / 2, "vqgan": 0.0, "total": total_s}
+        )
 
 
 def draw(width: int, height: int, seed: int) -> Image.Image:

@@ -1,7 +1,7 @@
 """The named endpoint `/generate`: typed, documented, and built from the table of fields like the page.
 
-Only `prompt` is required. A user's mistake comes back as an error whose message is the sentence; anything unexpected as a general
-one, with the traceback in the log only. Knows nothing of the page's elements.
+Only `prompt` is required. A user's mistake comes back as an error whose message is the sentence; anything unexpected
+as a general one, with the traceback in the log only. Knows nothing of the page's elements.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def _request(values: dict[str, Any], spec: CheckpointSpec) -> GenerationRequest:
     offered = (spec.name, *(name for name in KNOWN if name != spec.name))
     if request.checkpoint not in offered:  # a caller may not make the server read any folder it likes
         raise InvalidRequest(
-            f'Checkpoint "{request.checkpoint[:80]}" is not served here; choose one of {", ".join(offered)}.', field="checkpoint"
+            f'Checkpoint "{request.checkpoint[:80]}" is not served here; choose one of {", ".join(offered)}.',
+            field="checkpoint",
         )
     return request
 
@@ -110,7 +111,9 @@ def _parameter(field: Field, spec: CheckpointSpec) -> inspect.Parameter:
         return inspect.Parameter(field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
     default = spec.name if field.name == "checkpoint" else spec.defaults.get(field.name, field.default)
     annotation = kind if default is not None else kind | None
-    return inspect.Parameter(field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
+    return inspect.Parameter(
+        field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation
+    )
 
 
 def _docstring() -> str:

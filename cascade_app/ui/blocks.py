@@ -1,7 +1,7 @@
 """The page: its panels in their order, and what it needs to be launched with.
 
-The picture comes first in the document, so that it is first on a phone; the stylesheet sets the columns side by side on wide
-screens.
+The picture comes first in the document, so that it is first on a phone; the stylesheet sets the columns
+side by side on wide screens.
 """
 
 from __future__ import annotations

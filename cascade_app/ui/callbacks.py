@@ -1,7 +1,7 @@
 """The wiring: which event runs what, and what it may change on the page.
 
-Owns the way errors reach the page: a CascadeError becomes its sentence, anything else one general sentence and a traceback in
-the log. Events that read the form take what the browser sent (`preprocess=False`); see `form.py`.
+Owns the way errors reach the page: a CascadeError becomes its sentence, anything else one general sentence and a
+traceback in the log. Events that read the form take what the browser sent (`preprocess=False`); see `form.py`.
 """
 
 from __future__ import annotations
@@ -71,32 +71,34 @@ class Page:
     def run(self, *sent: Any) -> Iterator[Updates]:
         """From the form to pictures, an update an event."""
         *fields, pictures, chosen = sent
+        before = len(pictures)
         try:
             request = self.form.request(fields)
             with closing(render(record(self.backend.generate(request), self.store))) as views:
                 for view in views:
-                    yield self._updates(view, pictures)
+                    if view.saved:
+                        pictures = [*pictures, view.saved]
+                    yield self._finished(view, pictures, before) if view.finished else self._updates(view, pictures)
         except Exception as error:  # the border: nothing may reach a user but a sentence
             yield {**self._at_rest(pictures, chosen), self.prompt.message: markup.message(sentence_of(error))}
 
     def _updates(self, view: View, pictures: list[Picture]) -> Updates:
-        if view.finished:
-            return self._finished(view, pictures)
         updates: Updates = {self.stage.easel: markup.easel(view.easel)}
         if view.seed is not None:
             updates[self.form.controls["seed"]] = view.seed
+        if view.saved:  # kept at once: a run cancelled later loses none of its finished pictures
+            updates[self.pictures] = pictures
+            updates[self.stage.row] = session.row(pictures, None)
+            updates[self.settings.reuse_last] = gr.update(interactive=True)
         return updates
 
-    def _finished(self, view: View, pictures: list[Picture]) -> Updates:
-        first = len(pictures)
-        pictures = [*pictures, *view.pictures]
-        last = {self.settings.reuse_last: gr.update(interactive=bool(pictures))}
-        if len(view.pictures) == 1:
-            return {**self._running(False), **last, **self._choose(pictures, first)}
-        prints = tuple(replace(one, pick=first + n) for n, one in enumerate(view.easel.prints))
+    def _finished(self, view: View, pictures: list[Picture], before: int) -> Updates:
+        pictures = [*pictures[:before], *(replace(one, total_s=view.total_s) for one in pictures[before:])]
+        if len(pictures) == before + 1:
+            return {**self._running(False), **self._choose(pictures, before)}
+        prints = tuple(replace(one, pick=before + n) for n, one in enumerate(view.easel.prints))
         return {
             **self._running(False),
-            **last,
             self.pictures: pictures,
             self.chosen: None,
             self.stage.easel: markup.easel(replace(view.easel, prints=prints)),

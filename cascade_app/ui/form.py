@@ -1,7 +1,8 @@
 """The form: one control a field of `request.FIELDS`, and the way back from what a browser sends to a request.
 
-Owns which control a kind of field gets. Limits, labels, help and defaults come from the table and the checkpoint; checking
-is the table's work too, so the events that read the form use `preprocess=False` and hand over what the browser sent.
+Owns which control a kind of field gets. Limits, labels, help and defaults come from the table and the checkpoint;
+checking is the table's work too, so the events that read the form use `preprocess=False` and hand over what the
+browser sent.
 """
 
 from __future__ import annotations

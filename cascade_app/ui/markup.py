@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Literal
 
@@ -56,6 +56,8 @@ class Easel:
 def easel(view: Easel, examples: Sequence[str] = ()) -> str:
     """The picture area with its status line and stage strip. Its outer size never depends on `view`."""
     content = _empty(examples) if view.state == "empty" else _sheet(view)
+    if view.state == "empty":
+        view = replace(view, headline="The cascade, in three stages")
     return (
         f'<section class="cs-stage" data-state="{view.state}" aria-label="Picture">'
         f'<div class="cs-easel">{content}</div>'
@@ -139,7 +141,8 @@ def _strip(marks: Sequence[StageMark]) -> str:
 def prompt_chips(prompts: Sequence[str]) -> str:
     """Buttons that put an example into the prompt; the page's script reads `data-prompt`."""
     chips = "".join(
-        f'<button type="button" class="cs-chip" data-prompt="{escape(text)}">{escape(text)}</button>' for text in prompts
+        f'<button type="button" class="cs-chip" data-prompt="{escape(text)}">{escape(text)}</button>'
+        for text in prompts
     )
     return f'<div class="cs-chips">{chips}</div>' if chips else ""
 

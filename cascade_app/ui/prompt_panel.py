@@ -23,9 +23,7 @@ class PromptPanel:
 def build_prompt_panel(form: Form, prompts: list[str], plan_text: str) -> PromptPanel:
     """Lay the panel out in the current context."""
     with gr.Column(elem_id="prompt-panel", elem_classes="cs-panel"):
-        form.control(
-            "prompt", lines=3, max_lines=8, placeholder="a white lighthouse on a rock in a blue sea at sunset", autofocus=True
-        )
+        form.control("prompt", lines=3, max_lines=8, placeholder="a white lighthouse on a rock in a blue sea at sunset")
         form.control("negative_prompt", lines=1, max_lines=4, placeholder="people, text")
         with gr.Row(elem_id="buttons"):
             generate = gr.Button("Generate", variant="primary", elem_id="generate")

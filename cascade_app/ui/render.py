@@ -1,7 +1,7 @@
 """From events to what the page shows: `render(record(backend.generate(request), store))`. Pure but for the time.
 
-Each event changes the easel a little; each change is yielded as a `View`. Knows nothing of Gradio, so that a test can walk
-through a run and read what a user would have seen.
+Each event changes the easel a little; each change is yielded as a `View`. Knows nothing of Gradio, so that a test can
+walk through a run and read what a user would have seen.
 """
 
 from __future__ import annotations
@@ -40,31 +40,32 @@ _POSITION = {key: position for position, (key, *_words) in enumerate(STAGES)}
 
 @dataclass(frozen=True)
 class View:
-    """What one event changes. `pictures` come once, with the end of the run; `seed` once, when it is known."""
+    """What one event changes. `seed` comes once, when it is known; `saved` as soon as a picture is safe on disk."""
 
     easel: Easel
     seed: int | None = None
-    pictures: tuple[Picture, ...] = ()
+    saved: Picture | None = None
     finished: bool = False
+    total_s: float = 0.0
 
 
 def render(events: Iterable[Event]) -> Iterator[View]:
     """Follow a run and yield what the page should show after each event. Closing it closes `events`."""
     easel = Easel(state="waiting", headline="Asking for the engine")
-    saved: list[Picture] = []
     try:
         for event in events:
             easel = advance(easel, event)
-            if isinstance(event, ImageSaved):
-                saved.append(picture_of(event))
-            if isinstance(event, Finished):
-                total_s = float(event.seconds.get("total", 0.0))
-                pictures = tuple(replace(one, total_s=total_s) for one in saved)
-                yield View(easel, pictures=pictures, finished=True)
-            elif isinstance(event, RunStarted):
-                yield View(easel, seed=event.plan.seeds[0])
-            elif not isinstance(event, ImageReady):  # its file follows at once
-                yield View(easel)
+            match event:
+                case RunStarted(plan=plan):
+                    yield View(easel, seed=plan.seeds[0])
+                case ImageReady():
+                    pass  # its file follows at once
+                case ImageSaved():
+                    yield View(easel, saved=picture_of(event))
+                case Finished(seconds=seconds):
+                    yield View(easel, finished=True, total_s=float(seconds.get("total", 0.0)))
+                case _:
+                    yield View(easel)
     finally:
         close = getattr(events, "close", None)
         if close:
@@ -80,10 +81,10 @@ def advance(easel: Easel, event: Event) -> Easel:
             blank = tuple(Print(alt=f"Picture {n + 1}, forming") for n in range(len(plan.seeds)))
             return Easel(
                 state="running", ratio=plan.width / plan.height, prints=blank, headline=_HEADLINES["conditioning"],
-                marks=(StageMark(steps=plan.request.prior_steps), StageMark(steps=plan.request.decoder_steps), StageMark()),
+                marks=tuple(StageMark(steps=n) for n in (plan.request.prior_steps, plan.request.decoder_steps, 0)),
             )  # fmt: skip
-        case StageStarted(stage=stage, steps=steps):
-            return _enter(easel, stage, steps)
+        case StageStarted():
+            return _enter(easel, event)
         case StepDone():
             return _step(easel, event)
         case ImageReady(index=index, image=image):
@@ -97,15 +98,27 @@ def advance(easel: Easel, event: Event) -> Easel:
     return easel
 
 
-def _enter(easel: Easel, stage: str, steps: int) -> Easel:
-    here = _POSITION.get(stage, -1)
-    marks = tuple(
-        replace(mark, progress="done", step=mark.steps)
-        if position < here
-        else (StageMark("active", 0, steps) if position == here else mark)
-        for position, mark in enumerate(easel.marks)
-    )
-    return replace(easel, state="running", marks=marks, headline=_HEADLINES.get(stage, stage))
+def _enter(easel: Easel, event: StageStarted) -> Easel:
+    here = _POSITION.get(event.stage, -1)
+
+    def mark(position: int, old: StageMark) -> StageMark:
+        if position == here:
+            return StageMark("active", 0, event.steps)
+        done = position < here  # many pictures are made a few at a time, so a later stage may lie ahead again
+        return StageMark("done", old.steps, old.steps) if done else StageMark("ahead", 0, old.steps)
+
+    marks = tuple(mark(position, old) for position, old in enumerate(easel.marks))
+    return replace(easel, state="running", marks=marks, headline=_headline(easel, event))
+
+
+def _headline(easel: Easel, event: StageStarted) -> str:
+    words = _HEADLINES.get(event.stage, event.stage)
+    count = len(event.indices)
+    if event.stage == "conditioning" or count in (0, len(easel.prints)):
+        return words
+    first, last = min(event.indices) + 1, max(event.indices) + 1
+    which = f"picture {first}" if count == 1 else f"pictures {first} to {last}"
+    return f"{words}, {which} of {len(easel.prints)}"
 
 
 def _step(easel: Easel, event: StepDone) -> Easel:
@@ -117,11 +130,10 @@ def _step(easel: Easel, event: StepDone) -> Easel:
     easel = replace(
         easel,
         marks=marks,
-        headline=_HEADLINES.get(event.stage, event.stage),
         clock=f"{_seconds(event.elapsed_s)} gone, {_seconds(event.remaining_s)} left",
         fraction=event.fraction,
     )
-    for index, preview in enumerate(event.previews):
+    for index, preview in zip(event.indices, event.previews, strict=False):
         easel = _place(easel, index, preview_uri(preview, _side(easel)))
     return easel
 

@@ -40,7 +40,9 @@ def build_settings_panel(form: Form) -> SettingsPanel:
                 form.randomise = gr.Checkbox(
                     True, label="Randomise", container=False, elem_id="randomise", scale=1, min_width=120
                 )
-                reuse_last = gr.Button("Reuse last", size="sm", elem_id="reuse-last", interactive=False, scale=0, min_width=100)
+                reuse_last = gr.Button(
+                    "Reuse last", size="sm", elem_id="reuse-last", interactive=False, scale=0, min_width=100
+                )
         with gr.Group(elem_classes="cs-group"):
             gr.HTML('<h3><b class="cs-letter">C</b>The negative</h3>', apply_default_css=False, js_on_load=None)
             with gr.Row(elem_classes="cs-pair"):

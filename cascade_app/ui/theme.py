@@ -1,7 +1,7 @@
 """How the page looks: a quiet darkroom, in light and dark, with one accent colour and one bundled typeface.
 
-Owns colours, type and corners of Gradio's own controls; `assets/style.css` owns layout and everything Gradio has no control for.
-Both take their colours from here: the stylesheet uses the theme's CSS variables and names no colour of its own.
+Owns colours, type and corners of Gradio's own controls; `assets/style.css` owns layout and everything Gradio has no
+control for, and takes nearly all its colours from the theme's CSS variables.
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ from gradio.themes.utils.colors import Color
 from gradio.themes.utils.fonts import LocalFont
 
 # Paper, card and ink: warm greys, as seen under a safelight.
-PAPER = Color("#faf9f7", "#f4f2ee", "#e9e5df", "#d8d2c9", "#b3aba0", "#8a8278", "#6b645b", "#45403a", "#282420", "#191613", "#0e0c0a")
+PAPER = Color(
+    "#faf9f7", "#f4f2ee", "#e9e5df", "#d8d2c9", "#b3aba0",
+    "#8a8278", "#6b645b", "#45403a", "#282420", "#191613", "#0e0c0a",
+)  # fmt: skip
 # The safelight: the one accent.
-SAFELIGHT = Color("#fff3ee", "#ffe2d6", "#ffc3ad", "#ff9d7c", "#f9744b", "#e2552b", "#c2431d", "#9f3618", "#7f2d17", "#672716", "#381108")
+SAFELIGHT = Color(
+    "#fff3ee", "#ffe2d6", "#ffc3ad", "#ff9d7c", "#f9744b",
+    "#e2552b", "#c2431d", "#9f3618", "#7f2d17", "#672716", "#381108",
+)  # fmt: skip
 
 TYPEFACE = "IBM Plex Sans"
 
