@@ -16,7 +16,7 @@ KEYS = frozenset(
     title emoji colorFrom colorTo sdk sdk_version python_version app_file suggested_hardware startup_duration_timeout
     short_description models tags thumbnail pinned header hf_oauth preload_from_hub disable_embedding custom_headers
     license
-    """.split()  # noqa: SIM905
+    """.split()
 )
 COLOURS = frozenset({"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"})
 MAX_SHORT_DESCRIPTION = 60

@@ -44,13 +44,25 @@ def record(events: Iterable[Event], store: PictureStore) -> Iterator[Event]:
     """Pass `events` on; each finished picture is saved first and followed by its `ImageSaved`."""
     try:
         for event in events:
-            yield event
             if isinstance(event, ImageReady):
-                yield ImageSaved(event.index, event.seed, store.save(event), event.plan)
+                yield from _saved(event, store)
+            else:
+                yield event
     finally:
         close = getattr(events, "close", None)
         if close:
             close()  # closing the outer generator must stop the engine now, not when it is collected
+
+
+def _saved(event: ImageReady, store: PictureStore) -> Iterator[Event]:
+    """Save before anyone sees the event: who leaves at the sight of the picture must not lose it."""
+    try:
+        saved = ImageSaved(event.index, event.seed, store.save(event), event.plan)
+    except RenderFailed:
+        yield event  # it can at least be looked at
+        raise
+    yield event
+    yield saved
 
 
 def _stem(event: ImageReady) -> str:
@@ -65,7 +77,9 @@ def _write_durably(folder: Path, stem: str, data: bytes) -> Path:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        return _rename_to_free_name(Path(temporary), folder, stem)
+        path = _rename_to_free_name(Path(temporary), folder, stem)
+        _sync_names(folder)
+        return path
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
@@ -79,6 +93,23 @@ def _rename_to_free_name(temporary: Path, folder: Path, stem: str) -> Path:
             os.link(temporary, path)  # unlike rename, refuses to replace a picture that is already there
         except FileExistsError:
             continue
+        except OSError:  # a file system without hard links: take the name first, then fill it
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            except FileExistsError:
+                continue
+            os.replace(temporary, path)
+            return path
         os.unlink(temporary)
         return path
     raise FileExistsError(f"10,000 pictures are already named {stem}")
+
+
+def _sync_names(folder: Path) -> None:
+    """A new name is on disk only once its folder is."""
+    with suppress(OSError):  # not every system lets a folder be opened
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
