@@ -28,7 +28,7 @@ API_RUNS_AT_ONCE = 4  # calls that may wait for the engine inside it; the rest w
 DESCRIPTION = "Make pictures from a prompt with Stable Cascade; each is a PNG file that carries its settings."
 RETURNS = (
     "The pictures as PNG files.",
-    "What was made: path, seed, seeds, width, height, checkpoint, and seconds for each stage.",
+    "What was made: files, seed, seeds, width, height, checkpoint, and seconds for each stage.",
 )
 _TYPES: dict[str, Any] = {"text": str, "int": int, "float": float, "choice": str}
 _log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def run_to_end(backend: Backend, store: PictureStore, request: GenerationRequest
                     seconds = dict(event.seconds)
     files = [{"path": str(path), "orig_name": path.name, "meta": {"_type": "gradio.FileData"}} for path in paths]
     made = {
-        "path": str(paths[0]) if paths else "",
+        "files": [path.name for path in paths],  # not "path": clients take an object with that key for a file
         "seed": seeds[0] if seeds else None,
         "seeds": seeds,
         "width": plan.width if plan else None,

@@ -42,29 +42,32 @@ def read_prompts(path: Path = PROMPTS_PATH) -> list[str]:
 
 
 def build_ui(backend: Backend, store: PictureStore, *, checkpoint: str, queue_size: int = 64) -> gr.Blocks:
-    """The whole page. `checkpoint` is the one it starts with; at most `queue_size` runs may wait."""
+    """The whole page and the API. `checkpoint` is the one it starts with; at most `queue_size` runs may wait."""
+    gr.set_static_paths([store.folder])  # saved pictures are served as they are, not copied
+    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as blocks:
+        page = lay_out(backend, store, checkpoint=checkpoint)
+        wire(page, blocks)
+        add_api(backend, store, page.form.spec)
+    return blocks.queue(max_size=queue_size or None)
+
+
+def lay_out(backend: Backend, store: PictureStore, *, checkpoint: str) -> Page:
+    """Put every element of the page into the Blocks being built."""
     spec = _spec_of(backend, checkpoint)
     form = Form(spec)
     prompts = read_prompts()
-    gr.set_static_paths([store.folder])  # saved pictures are served as they are, not copied
-    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as blocks:
-        gr.HTML(markup.header(checkpoint=spec.title, license=spec.license), **_still("header"))
-        lamp = gr.HTML(markup.engine_status("loading", "Loading"), **_still("lamp"))
-        with gr.Row(elem_id="room", equal_height=False):
-            stage = build_stage_panel(prompts)
-            with gr.Column(elem_id="desk"):
-                prompt = build_prompt_panel(form, prompts, "")
-                settings = build_settings_panel(form)
-        gr.HTML(f'<p class="cs-keys">{"".join(f"<span>{key}</span>" for key in KEYS)}</p>', **_still("keys"))
-        page = Page(
-            backend=backend, store=store, form=form, prompt=prompt, settings=settings, stage=stage, lamp=lamp,
-            timer=gr.Timer(POLL_S), pictures=gr.State([]), chosen=gr.State(None), prompts=prompts,
-        )  # fmt: skip
-        wire(page, blocks)
-        blocks.load(page.plan, form.inputs, [prompt.plan], preprocess=False, show_progress="hidden", queue=False,
-                    api_visibility="private")  # fmt: skip
-        add_api(backend, store, spec)
-    return blocks.queue(max_size=queue_size or None)
+    gr.HTML(markup.header(checkpoint=spec.title, license=spec.license), **_still("header"))
+    lamp = gr.HTML(markup.engine_status("loading", "Loading"), **_still("lamp"))
+    with gr.Row(elem_id="room", equal_height=False):
+        stage = build_stage_panel(prompts)
+        with gr.Column(elem_id="desk"):
+            prompt = build_prompt_panel(form, prompts)
+            settings = build_settings_panel(form)
+    gr.HTML(f'<p class="cs-keys">{"".join(f"<span>{key}</span>" for key in KEYS)}</p>', **_still("keys"))
+    return Page(
+        backend=backend, store=store, form=form, prompt=prompt, settings=settings, stage=stage, lamp=lamp,
+        timer=gr.Timer(POLL_S), pictures=gr.State([]), chosen=gr.State(None), prompts=prompts,
+    )  # fmt: skip
 
 
 def launch_options() -> dict[str, Any]:

@@ -223,6 +223,7 @@ def wire(page: Page, blocks: gr.Blocks) -> None:
     lamp = [page.lamp, page.timer, page.prompt.message]
     page.timer.tick(page.poll, None, lamp, **_QUIET)
     blocks.load(page.poll, None, lamp, **_QUIET)
+    blocks.load(page.plan, page.form.inputs, [page.prompt.plan], preprocess=False, **_QUIET)
 
 
 def _wire_run(page: Page) -> None:

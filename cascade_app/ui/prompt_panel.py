@@ -20,7 +20,7 @@ class PromptPanel:
     plan: gr.HTML
 
 
-def build_prompt_panel(form: Form, prompts: list[str], plan_text: str) -> PromptPanel:
+def build_prompt_panel(form: Form, prompts: list[str]) -> PromptPanel:
     """Lay the panel out in the current context."""
     with gr.Column(elem_id="prompt-panel", elem_classes="cs-panel"):
         form.control("prompt", lines=3, max_lines=8, placeholder="a white lighthouse on a rock in a blue sea at sunset")
@@ -29,7 +29,7 @@ def build_prompt_panel(form: Form, prompts: list[str], plan_text: str) -> Prompt
             generate = gr.Button("Generate", variant="primary", elem_id="generate")
             cancel = gr.Button("Cancel", variant="secondary", elem_id="cancel", interactive=False)
         message = gr.HTML("", elem_id="message", apply_default_css=False, js_on_load=None)
-        plan = gr.HTML(plan_text, elem_id="plan", apply_default_css=False, js_on_load=None)
+        plan = gr.HTML("", elem_id="plan", apply_default_css=False, js_on_load=None)
         with gr.Accordion("Example prompts", open=False, elem_id="examples"):
             gr.HTML(markup.prompt_chips(prompts), apply_default_css=False, js_on_load=None)
     return PromptPanel(generate, cancel, message, plan)
