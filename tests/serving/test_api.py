@@ -1,0 +1,90 @@
+"""The endpoint's function: its signature is the table of fields, its errors are sentences."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import gradio as gr
+import pytest
+
+from cascade_app.errors import RenderFailed
+from cascade_app.gallery.png import read_request
+from cascade_app.gallery.store import PictureStore
+from cascade_app.request import FIELDS, SAMPLERS
+from cascade_app.serving.api import endpoint
+from tests.fakes import SPEC, FakeBackend
+
+
+@pytest.fixture
+def backend() -> FakeBackend:
+    return FakeBackend()
+
+
+@pytest.fixture
+def generate(backend, tmp_path):
+    return endpoint(backend, PictureStore(tmp_path), replace(SPEC, defaults={"prior_steps": 5}))
+
+
+def test_the_signature_is_the_table(generate):
+    parameters = inspect.signature(generate).parameters
+    assert list(parameters) == [field.name for field in FIELDS]
+    required = [name for name, one in parameters.items() if one.default is inspect.Parameter.empty]
+    assert required == ["prompt"]
+    assert parameters["sampler"].annotation == Literal[SAMPLERS]
+    assert parameters["seed"].annotation == int | None and parameters["prior_guidance"].annotation is float
+    assert parameters["prior_steps"].default == 5
+
+
+def test_every_parameter_is_documented(generate):
+    lines = {line.strip() for line in generate.__doc__.splitlines()}
+    assert {"Args:", "Returns:"} <= lines
+    for field in FIELDS:
+        assert any(line.startswith(f"{field.name}: {field.help}") for line in lines)
+
+
+def test_only_the_prompt_is_needed(generate):
+    files, made = generate("hills")
+    request = read_request(Path(files[0]["path"]))
+    assert (request.prompt, request.prior_steps, request.seed) == ("hills", 5, made["seed"])
+    assert (made["width"], made["height"], made["checkpoint"]) == (256, 256, "pocket")
+    assert made["seconds"]["total"] >= 0 and made["files"] == [Path(files[0]["path"]).name]
+
+
+def test_all_arguments_in_order_as_gradio_calls_it(generate):
+    values = {field.name: field.default for field in FIELDS} | {"prompt": "hills", "images": 2, "seed": 4}
+    files, made = generate(*values.values())
+    assert len(files) == 2 and made["seeds"] == [4, 5]
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"prompt": ""}, "Prompt is empty. Describe the picture in a few words."),
+        ({"prompt": None}, "Prompt"),
+        ({"prompt": "x" * 20_000}, "20,000 characters"),
+        ({"prompt": "hills", "prior_guidance": float("nan")}, "Prior guidance must be a number"),
+        ({"prompt": "hills", "images": [1]}, "Images must be a whole number"),
+        ({"prompt": "hills", "width": 250}, "Choose 224 or 256"),
+        ({"prompt": "hills", "sampler": "none such"}, "choose one of ddpm, ddim"),
+        ({"prompt": "hills", "checkpoint": "/"}, "is not served here"),
+        ({"prompt": "hills", "colour": 1}, "is not a setting"),
+    ],
+)
+def test_a_mistake_is_a_sentence(generate, values, sentence):
+    with pytest.raises(gr.Error) as caught:
+        generate(**values)
+    assert sentence in caught.value.message
+
+
+def test_a_failed_run_is_a_sentence_and_a_bug_is_not_shown(generate, backend, caplog):
+    backend.failure = RenderFailed("The device ran out of memory; choose a smaller size.")
+    with pytest.raises(gr.Error, match="ran out of memory"):
+        generate("hills")
+    backend.failure = KeyError("secret detail")
+    with pytest.raises(gr.Error) as caught:
+        generate("hills")
+    assert "secret" not in caught.value.message and "secret detail" in caplog.text
+    assert not backend.lock.locked()

@@ -1,0 +1,146 @@
+"""The page's handlers, called as Gradio would call them, with the stand-in engine."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from cascade_app.errors import CheckpointDamaged, RenderFailed
+from cascade_app.gallery.store import PictureStore
+from cascade_app.serving.backend import BackendStatus
+from cascade_app.ui.blocks import build_ui, lay_out
+from cascade_app.ui.callbacks import UNEXPECTED, Page
+from tests.fakes import FakeBackend
+from tests.ui.test_form import sent
+
+
+@pytest.fixture
+def page(tmp_path) -> Page:
+    with gr.Blocks():
+        return lay_out(FakeBackend(), PictureStore(tmp_path), checkpoint="pocket")
+
+
+def finish(page: Page, pictures=(), **changes) -> dict:
+    """All the updates of a run, the later ones over the earlier."""
+    merged: dict = {}
+    for update in page.run(*sent(**changes), list(pictures), None):
+        merged |= update
+    return merged
+
+
+def shown(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", html).split())
+
+
+def test_one_picture_is_chosen_when_it_is_done(page):
+    last = finish(page, seed=7, randomise=False)
+    assert last[page.chosen] == 0 and len(last[page.pictures]) == 1
+    assert "seed 7" in shown(last[page.stage.facts]) and "Download PNG" in shown(last[page.stage.facts])
+    assert last[page.prompt.generate]["interactive"] and not last[page.prompt.cancel]["interactive"]
+    assert last[page.form.controls["seed"]] == 7
+
+
+def test_several_pictures_wait_to_be_chosen(page):
+    last = finish(page, images=3, seed=7, randomise=False)
+    assert last[page.chosen] is None and len(last[page.pictures]) == 3
+    assert len(re.findall('data-pick="[012]"', last[page.stage.easel])) == 3
+    chosen = page.select(last[page.pictures], SimpleNamespace(index=2))
+    assert chosen[page.chosen] == 2 and "seed 9" in shown(chosen[page.stage.facts])
+
+
+def test_a_later_run_adds_to_the_session(page):
+    pictures = finish(page)[page.pictures]
+    assert len(finish(page, pictures)[page.pictures]) == 2
+
+
+def test_bad_input_becomes_its_sentence_and_touches_no_field(page):
+    updates = finish(page, prompt="")
+    assert "Prompt is empty" in shown(updates[page.prompt.message])
+    assert not set(updates) & set(page.form.controls.values())
+    assert updates[page.prompt.generate]["interactive"]
+
+
+def test_a_failed_run_keeps_the_session(page):
+    pictures = finish(page)[page.pictures]
+    page.backend.failure = RenderFailed("The device ran out of memory; choose a smaller size.")
+    updates = finish(page, pictures)
+    assert shown(updates[page.prompt.message]) == "The device ran out of memory; choose a smaller size."
+    assert updates[page.pictures] == pictures
+
+
+def test_a_bug_is_not_shown_but_logged(page, caplog):
+    page.backend.failure = ZeroDivisionError("secret detail")
+    updates = finish(page)
+    assert shown(updates[page.prompt.message]) == UNEXPECTED
+    assert "secret detail" in caplog.text
+
+
+def test_closing_the_run_frees_the_engine(page):
+    run = page.run(*sent(), [], None)
+    for _ in range(4):
+        next(run)
+    assert page.backend.lock.locked()
+    run.close()
+    assert not page.backend.lock.locked() and page.backend.closed_early == 1
+
+
+def test_cancel_puts_the_last_picture_back(page):
+    pictures = finish(page)[page.pictures]
+    updates = page.cancelled(pictures, None)
+    assert updates[page.chosen] == 0 and "Cancelled" in shown(updates[page.prompt.message])
+    assert "Nothing on the easel" in shown(page.cancelled([], None)[page.stage.easel])
+
+
+@pytest.mark.parametrize("index", [None, -1, 5, "0", 1.0])
+def test_a_choice_that_is_none_changes_nothing(page, index):
+    pictures = finish(page)[page.pictures]
+    assert list(page.select(pictures, SimpleNamespace(index=index))) == [page.chosen]
+
+
+def test_reuse(page):
+    pictures = finish(page, seed=11, randomise=False, width=352, height=192, prior_steps=9)[page.pictures]
+    seed = page.reuse_seed(pictures, 0)
+    assert seed == {page.form.controls["seed"]: 11, page.form.randomise: False}
+    assert page.reuse_last(pictures) == seed
+    settings = page.reuse_settings(pictures, 0)
+    assert settings[page.form.controls["prior_steps"]] == 9 and settings[page.settings.aspect] == "16:9"
+    assert page.form.controls["seed"] not in page.reuse_seed([], None)
+
+
+def test_the_plan_line_states_the_size_or_what_is_wrong_with_it(page):
+    assert "256 x 256" in shown(page.plan(*sent(prompt="")))
+    problem = page.plan(*sent(width=250))
+    assert "data-problem" in problem and "Choose 224 or 256" in shown(problem)
+
+
+def test_presets_and_swap(page):
+    width, height = page.form.controls["width"], page.form.controls["height"]
+    assert page.take_aspect("16:9", 256, 256) == {width: 352, height: 192}
+    assert page.take_aspect("16:9", 192, 256) == {width: 192, height: 352}
+    assert page.swap(352, 192) == {width: 192, height: 352}
+    assert page.follow_size(192, 352) == "16:9" and page.follow_size(128, 512) is None
+    assert list(page.take_aspect("7:3", 256, 256)) == [page.settings.aspect]
+
+
+def test_the_lamp_polls_until_ready_or_failed(page):
+    page.backend.state = BackendStatus("loading", "Loading Pocket.")
+    updates = page.poll()
+    assert updates[page.timer].active and "Loading Pocket." in shown(updates[page.lamp])
+    page.backend.state = BackendStatus("failed", "prior/config.json is missing. Restore it.")
+    updates = page.poll()
+    assert not updates[page.timer].active
+    assert shown(updates[page.prompt.message]) == "prior/config.json is missing. Restore it."
+
+
+def test_a_damaged_checkpoint_still_opens_a_page(tmp_path):
+    backend = FakeBackend(failure=CheckpointDamaged("model_index.json is missing. Restore it."))
+    assert build_ui(backend, PictureStore(tmp_path), checkpoint="pocket")
+
+
+def test_only_generate_is_public(tmp_path):
+    blocks = build_ui(FakeBackend(), PictureStore(tmp_path), checkpoint="pocket")
+    public = [fn.api_name for fn in blocks.fns.values() if fn.api_visibility != "private"]
+    assert public == ["generate"]
