@@ -5,7 +5,9 @@
     |-- SettingsError              an environment variable holds a value we cannot use
     |-- CheckpointError            a checkpoint cannot be used
     |   |-- CheckpointNotFound     no such name, folder or file
-    |   `-- CheckpointDamaged      a file is missing, truncated, or not what its name says
+    |   |-- CheckpointDamaged      a file is missing, truncated, or not what its name says
+    |   |-- LicenseNotAccepted     its licence asks to be accepted first
+    |   `-- DownloadFailed         it could not be fetched from the hub
     |-- NotReady                   the engine is still loading, or could not load
     |-- Busy                       the queue is full: try again later
     `-- RenderFailed               the computation itself failed (out of memory, not-a-number)
@@ -51,6 +53,22 @@ class CheckpointNotFound(CheckpointError):
 
 class CheckpointDamaged(CheckpointError):
     """A checkpoint is there, but one of its files is missing, truncated or of the wrong kind."""
+
+
+class LicenseNotAccepted(CheckpointError):
+    """A checkpoint's licence has to be accepted before its weights are used.
+
+    Attributes:
+        license: its name, as `CASCADE_ACCEPT_LICENSE` takes it.
+    """
+
+    def __init__(self, message: str, *, license: str = "") -> None:
+        super().__init__(message)
+        self.license = license
+
+
+class DownloadFailed(CheckpointError):
+    """A file could not be fetched from the hub; what was there before is untouched, and trying again goes on from there."""
 
 
 class NotReady(CascadeError):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cascade_app.errors import SettingsError
+
+PLACEMENTS = ("auto", "resident", "swap", "stream", "cpu", "resident+fp8", "swap+fp8")
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 @dataclass(frozen=True)
@@ -17,10 +21,13 @@ class Settings:
     Attributes:
         host, port: where the page is served (`CASCADE_HOST`, `CASCADE_PORT`).
         checkpoint: name or folder of the checkpoint to start with (`CASCADE_CHECKPOINT`).
+        accept_license: names of licences that were accepted, with commas (`CASCADE_ACCEPT_LICENSE`).
         data_dir: where pictures are kept (`CASCADE_DATA_DIR`).
         device: "auto", or a torch device name (`CASCADE_DEVICE`).
         dtype: "auto", "float32", "bfloat16" or "float16" for the networks' weights (`CASCADE_DTYPE`).
         threads: CPU threads for torch, 0 for torch's own choice (`CASCADE_THREADS`).
+        placement: "auto", or the placement to insist on (`CASCADE_PLACEMENT`), "+fp8" added for Stage C in 8 bits.
+        vram_budget_bytes: use at most so much of the device, 0 for all that is free (`CASCADE_VRAM_BUDGET`, "12GB").
         queue_size: requests that may wait before new ones are refused (`CASCADE_QUEUE_SIZE`).
         debug: show the traceback of an unexpected error on the command line (`CASCADE_DEBUG`, 0 or 1).
     """
@@ -28,10 +35,13 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 7860
     checkpoint: str = "pocket"
+    accept_license: str = ""
     data_dir: Path = field(default_factory=lambda: Path("~/.local/share/cascade-studio").expanduser())
     device: str = "auto"
     dtype: str = "auto"
     threads: int = 0
+    placement: str = "auto"
+    vram_budget_bytes: int = 0
     queue_size: int = 64
     debug: bool = False
 
@@ -47,10 +57,13 @@ class Settings:
             host=_text(environ, "CASCADE_HOST", cls.host),
             port=_whole(environ, "CASCADE_PORT", cls.port, maximum=65535),
             checkpoint=_text(environ, "CASCADE_CHECKPOINT", cls.checkpoint),
+            accept_license=_text(environ, "CASCADE_ACCEPT_LICENSE", cls.accept_license),
             data_dir=_data_dir(environ),
             device=_text(environ, "CASCADE_DEVICE", cls.device),
             dtype=_choice(environ, "CASCADE_DTYPE", cls.dtype, ("auto", "float32", "bfloat16", "float16")),
             threads=_whole(environ, "CASCADE_THREADS", cls.threads, maximum=1024),
+            placement=_choice(environ, "CASCADE_PLACEMENT", cls.placement, PLACEMENTS),
+            vram_budget_bytes=parse_bytes("CASCADE_VRAM_BUDGET", _text(environ, "CASCADE_VRAM_BUDGET", "0")),
             queue_size=_whole(environ, "CASCADE_QUEUE_SIZE", cls.queue_size, maximum=100_000),
             debug=_whole(environ, "CASCADE_DEBUG", cls.debug, maximum=1) == 1,
         )
@@ -89,3 +102,15 @@ def _choice(environ: Mapping[str, str], name: str, default: str, choices: tuple[
     if text not in choices:
         raise SettingsError(f'{name} is "{_shown(text)}"; set it to one of {", ".join(choices)}.')
     return text
+
+
+def parse_bytes(name: str, text: str) -> int:
+    """A size as people write it, "12GB", "11.5 GiB" or "8000000000", in bytes; `name` is what a complaint calls it.
+
+    Raises:
+        SettingsError: not a size.
+    """
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]{0,3})\s*", text, re.ASCII)
+    if not match or match[2].upper() not in _UNITS:
+        raise SettingsError(f'{name} is "{_shown(text)}"; write a size such as 12GB or 11.5GiB.')
+    return int(float(match[1]) * _UNITS[match[2].upper()])

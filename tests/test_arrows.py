@@ -15,7 +15,13 @@ HOUSE = "cascade_app"
 MAX_LINES = 400
 
 TOP = {"app", "cascade_app.cli", "cascade_app.__main__"}
-VOCABULARY = {f"cascade_app.{name}" for name in ("errors", "settings", "request", "events", "catalogue", "plan")}
+VOCABULARY = {
+    f"cascade_app.{name}"
+    for name in (
+        "errors", "settings", "request", "events", "catalogue", "plan", "published", "weights", "recognise", "licenses",
+        "layouts",
+    )
+}  # fmt: skip
 
 # What each room may import of the house, beside itself and the vocabulary.
 ROOMS: Mapping[str, set[str]] = {
