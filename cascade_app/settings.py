@@ -35,7 +35,6 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 7860
     checkpoint: str = "pocket"
-    accept_license: str = ""
     data_dir: Path = field(default_factory=lambda: Path("~/.local/share/cascade-studio").expanduser())
     device: str = "auto"
     dtype: str = "auto"
@@ -44,6 +43,7 @@ class Settings:
     vram_budget_bytes: int = 0
     queue_size: int = 64
     debug: bool = False
+    accept_license: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
