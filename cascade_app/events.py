@@ -33,9 +33,17 @@ class Waiting:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The request was accepted; `plan` says what will be made."""
+    """The request was accepted; `plan` says what will be made, `placement` in a sentence where."""
 
     plan: GenerationPlan
+    placement: str = ""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know and need not act on, in a sentence; the run goes on."""
+
+    message: str
 
 
 @dataclass(frozen=True)
@@ -100,4 +108,4 @@ class Finished:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-Event = Waiting | RunStarted | StageStarted | StepDone | ImageReady | ImageSaved | Finished
+Event = Waiting | RunStarted | Notice | StageStarted | StepDone | ImageReady | ImageSaved | Finished

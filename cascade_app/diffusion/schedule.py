@@ -2,7 +2,8 @@
 
 A latent at ratio t is  x_t = a x0 + b eps  with a = sqrt(alpha_cumprod(t)), b = sqrt(1 - alpha_cumprod(t)); t = 1 is noise.
 The cosine is Nichol & Dhariwal 2021, eq. 17. The shift moves logSNR by 2 ln(1 / shift), Hoogeboom et al. 2023 ("simple
-diffusion", eq. 4); the networks were trained without it, so they are told the ratio at which the unshifted schedule is equally noisy.
+diffusion", eq. 4); the networks were trained without it, so they are told the ratio at which the unshifted schedule is
+equally noisy.
 
 Everything here is float32 whatever the weights are: in 16 bits the timestep embedding is off by up to 0.6.
 """

@@ -12,13 +12,20 @@ until the embedding is made: cast to 16 bits before, it would be off by up to 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+Need = Callable[[Any], None]  # told each module just before it is used, so that its weights can be brought
+
+
+def all_there(module: Any) -> None:
+    """The `Need` of a network whose weights are where it computes."""
+
 
 _MAX_POSITIONS = 10_000  # of the sinusoidal embedding, as trained
 
@@ -68,7 +75,9 @@ def timestep_embedding(ratio: Tensor, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def prepare(unet: Any, conditioning: Conditioning, *, ratios: Tensor, size: tuple[int, int]) -> Prepared:
+def prepare(
+    unet: Any, conditioning: Conditioning, *, ratios: Tensor, size: tuple[int, int], need: Need = all_there
+) -> Prepared:
     """Compute everything that a run's steps have in common.
 
     Args:
@@ -76,57 +85,69 @@ def prepare(unet: Any, conditioning: Conditioning, *, ratios: Tensor, size: tupl
         conditioning: of N rows, on the UNet's device, any float dtype.
         ratios: (S,) float32, the ratio the network is told at each step.
         size: (h, w) of the latents.
+        need: told each module before it is used.
     """
     dtype = unet.embedding[1].weight.dtype
-    tokens = _tokens(unet, conditioning, dtype)
+    tokens = _tokens(unet, conditioning, dtype, need)
     embeddings = _step_embeddings(unet, ratios.to(tokens.device), dtype)
-    prepared = Prepared(maps=_maps(unet, conditioning, size=size, dtype=dtype))
-    for block in _all_blocks(unet):
+    prepared = Prepared(maps=_maps(unet, conditioning, size=size, dtype=dtype, need=need))
+    for block in all_blocks(unet):
         if hasattr(block, "kv_mapper"):
-            prepared.keys_values[block] = _conditioning_keys_values(block, tokens)
+            prepared.keys_values[block] = _conditioning_keys_values(block, tokens, need)
         elif hasattr(block, "mapper"):
-            prepared.tables[block] = _timestep_table(block, embeddings)
+            prepared.tables[block] = _timestep_table(block, embeddings, need)
     return prepared
 
 
 @torch.no_grad()
-def predict(unet: Any, latents: Tensor, step: int, prepared: Prepared) -> Tensor:
+def predict(unet: Any, latents: Tensor, step: int, prepared: Prepared, need: Need = all_there) -> Tensor:
     """The network's output for `latents` at `step` of the prepared run.
 
     Args:
         latents: (N, C, h, w) float32, N at most the rows prepared: fewer use the first rows' conditioning.
         step: index into the prepared ratios.
+        need: told each module before it is used.
 
     Returns:
         (N, C, h, w) float32: noise, x0 or v, as the network was trained.
     """
+    need(unet.embedding)
     x = unet.embedding(latents.to(unet.embedding[1].weight.dtype))
     if prepared.maps is not None:
         x = x + prepared.maps[: x.shape[0]]
     skips: list[Tensor] = []
     for blocks, scale, mappers in zip(unet.down_blocks, unet.down_downscalers, unet.down_repeat_mappers, strict=True):
-        x = _level(blocks, mappers, scale(x), None, step, prepared)
+        need(scale)
+        x = _level(blocks, mappers, scale(x), None, step=step, prepared=prepared, need=need)
         skips.append(x)
     x = skips.pop()  # the lowest level has no skip: the way up goes on from it
     skip = None
     for blocks, scale, mappers in zip(unet.up_blocks, unet.up_upscalers, unet.up_repeat_mappers, strict=True):
-        x = scale(_level(blocks, mappers, x, skip, step, prepared))
+        x = _level(blocks, mappers, x, skip, step=step, prepared=prepared, need=need)
+        need(scale)
+        x = scale(x)
         skip = skips.pop() if skips else None
+    need(unet.clf)
     return unet.clf(x).float()
 
 
-def _level(blocks: Any, mappers: Any, x: Tensor, skip: Tensor | None, step: int, prepared: Prepared) -> Tensor:
+def _level(
+    blocks: Any, mappers: Any, x: Tensor, skip: Tensor | None, *, step: int, prepared: Prepared, need: Need
+) -> Tensor:
     """All blocks of a level, as often as it has repeat mappers, and once more."""
     for repeat in range(len(mappers) + 1):
         for number, block in enumerate(blocks):
+            if hasattr(block, "mapper"):
+                scale, offset = prepared.tables[block][step]  # its weights went into the table
+                x = x * (1 + scale) + offset
+                continue
+            need(block)
             if hasattr(block, "depthwise"):
                 x = _residual_block(block, x, skip if number == 0 else None)
-            elif hasattr(block, "kv_mapper"):
-                x = _attention_block(block, x, prepared.keys_values[block])
             else:
-                scale, offset = prepared.tables[block][step]
-                x = x * (1 + scale) + offset
+                x = _attention_block(block, x, prepared.keys_values[block])
         if repeat < len(mappers):
+            need(mappers[repeat])
             x = mappers[repeat](x)
     return x
 
@@ -168,20 +189,35 @@ def _heads(tokens: Tensor, heads: int) -> Tensor:
     return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _all_blocks(unet: Any) -> Iterator[Any]:
+def all_blocks(unet: Any) -> Iterator[Any]:
+    """Every block of the walk, in order, each once."""
     for level in (*unet.down_blocks, *unet.up_blocks):
         yield from level
 
 
-def _tokens(unet: Any, conditioning: Conditioning, dtype: torch.dtype) -> Tensor:
+def only_to_prepare(unet: Any) -> Iterator[Any]:
+    """The modules that `prepare` reads and `predict` does not: their weights may leave once it is done."""
+    for name in ("clip_txt_pooled_mapper", "clip_txt_mapper", "clip_img_mapper"):
+        if hasattr(unet, name):
+            yield getattr(unet, name)
+    for block in all_blocks(unet):
+        if hasattr(block, "kv_mapper"):
+            yield block.kv_mapper
+        elif hasattr(block, "mapper"):
+            yield block
+
+
+def _tokens(unet: Any, conditioning: Conditioning, dtype: torch.dtype, need: Need) -> Tensor:
     """The conditioning tokens (N, T, conditioning_dim): text, pooled text, image; pooled text alone for Stage B."""
     sequence = unet.config.clip_seq
 
     def mapped(mapper: Any, vector: Tensor) -> Tensor:
+        need(mapper)
         return mapper(vector.to(dtype)).view(vector.shape[0], vector.shape[1] * sequence, -1)
 
     tokens = mapped(unet.clip_txt_pooled_mapper, conditioning.pooled)
     if conditioning.text is not None and conditioning.image is not None:
+        need(unet.clip_txt_mapper)
         text = unet.clip_txt_mapper(conditioning.text.to(dtype))
         tokens = torch.cat([text, tokens, mapped(unet.clip_img_mapper, conditioning.image)], dim=1)
     return unet.clip_norm(tokens)
@@ -195,7 +231,8 @@ def _step_embeddings(unet: Any, ratios: Tensor, dtype: torch.dtype) -> list[Tens
     return [steps] + [zero] * len(unet.config.timestep_conditioning_type)
 
 
-def _timestep_table(block: Any, embeddings: list[Tensor]) -> Tensor:
+def _timestep_table(block: Any, embeddings: list[Tensor], need: Need) -> Tensor:
+    need(block)
     scale, offset = block.mapper(embeddings[0]).chunk(2, dim=1)
     for name, embedding in zip(block.conds, embeddings[1:], strict=True):
         more_scale, more_offset = getattr(block, f"mapper_{name}")(embedding).chunk(2, dim=1)
@@ -203,21 +240,27 @@ def _timestep_table(block: Any, embeddings: list[Tensor]) -> Tensor:
     return torch.stack([scale, offset], dim=1)[..., None, None]
 
 
-def _conditioning_keys_values(block: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def _conditioning_keys_values(block: Any, tokens: Tensor, need: Need) -> tuple[Tensor, Tensor]:
     attention = block.attention
+    for module in (block.kv_mapper, attention.to_k, attention.to_v):
+        need(module)
     mapped = block.kv_mapper(tokens)
     return _heads(attention.to_k(mapped), attention.heads), _heads(attention.to_v(mapped), attention.heads)
 
 
-def _maps(unet: Any, conditioning: Conditioning, *, size: tuple[int, int], dtype: torch.dtype) -> Tensor | None:
+def _maps(
+    unet: Any, conditioning: Conditioning, *, size: tuple[int, int], dtype: torch.dtype, need: Need
+) -> Tensor | None:
     """Image conditioning resized to the embedded latents, plus what the network makes of absent pixels (zeros)."""
     inner = tuple(side // unet.config.patch_size for side in size)
     total = None
     if hasattr(unet, "effnet_mapper") and conditioning.effnet is not None:
         effnet = functional.interpolate(conditioning.effnet.to(dtype), size=inner, mode="bilinear", align_corners=True)
+        need(unet.effnet_mapper)
         total = unet.effnet_mapper(effnet)
     if hasattr(unet, "pixels_mapper"):
         absent = conditioning.pooled.new_zeros(1, unet.config.pixel_mapper_in_channels, 8, 8, dtype=dtype)
+        need(unet.pixels_mapper)
         pixels = functional.interpolate(unet.pixels_mapper(absent), size=inner, mode="bilinear", align_corners=True)
         total = pixels.expand(conditioning.pooled.shape[0], -1, -1, -1) if total is None else total + pixels
     return total

@@ -2,6 +2,7 @@
 
     plan            request + checkpoint -> shapes, seeds               (plan.py)
     ticket          wait for the one lock, telling how many are ahead    (lease.py)
+    lease           where the weights go, from what is free now          (memory.py, offload.py)
     conditioning    prompt and negative prompt -> embeddings, cached    (conditioning.py)
     prior           Stage C: noise -> the negative, 16 channels          (stages.py, sampler.py, unet.py)
     decoder         Stage B: noise + the negative -> 4 channels          (the same)
@@ -12,7 +13,7 @@ It yields after every step, so closing it stops the computing within one step, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import torch
 from PIL import Image
@@ -22,16 +23,16 @@ from cascade_app.catalogue import find_checkpoint
 from cascade_app.diffusion.conditioning import PromptEmbeds
 from cascade_app.diffusion.guidance import Guidance
 from cascade_app.diffusion.sampler import SampleStep
-from cascade_app.diffusion.stages import StageSettings, decode, run_decoder, run_prior
+from cascade_app.diffusion.stages import Residency, StageSettings, decode, run_decoder, run_prior
 from cascade_app.errors import RenderFailed
-from cascade_app.events import Event, Finished, ImageReady, RunStarted, StageStarted, StepDone
+from cascade_app.events import STAGE_TITLES, Event, Finished, ImageReady, Notice, RunStarted, StageStarted, StepDone
 from cascade_app.plan import GenerationPlan, draw_seed, make_plan
 from cascade_app.request import GenerationRequest
 from cascade_app.runtime.loader import Checkpoint, Preview
-from cascade_app.runtime.manager import PipelineManager
+from cascade_app.runtime.manager import Lease, PipelineManager
 from cascade_app.runtime.progress import Progress
 
-MODEL_BATCH = 4  # images computed at once; a CPU gains nothing beyond
+Start = Callable[[tuple[int, ...], Residency], Iterator[SampleStep]]  # indices, residency -> the stage's steps
 
 
 def generate(manager: PipelineManager, request: GenerationRequest) -> Iterator[Event]:
@@ -39,28 +40,24 @@ def generate(manager: PipelineManager, request: GenerationRequest) -> Iterator[E
 
     Raises:
         InvalidRequest, CheckpointError: before anything is computed.
-        RenderFailed: the networks ran out of memory or returned numbers that are none.
+        RenderFailed: memory ran out under every placement, or the networks returned numbers that are none.
     """
     spec = find_checkpoint(request.checkpoint)
     plan = make_plan(draw_seed(request), spec)
     with manager.turnstile.ticket() as ticket:
         yield from manager.turnstile.wait(ticket)
         checkpoint = manager.checkpoint(spec)
-        yield RunStarted(plan)
-        try:
-            yield from _Run(manager, checkpoint, plan).events()
-        except torch.OutOfMemoryError as error:
-            raise RenderFailed(
-                f"The device ran out of memory at {plan.width} x {plan.height} px, {len(plan.seeds)} images; "
-                "choose a smaller size or fewer images."
-            ) from error
+        lease = manager.lease(checkpoint, plan)
+        yield RunStarted(plan, lease.offload.placement.reason)
+        yield from _Run(manager, checkpoint, lease, plan).events()
 
 
 class _Run:
     """One run with the lock held."""
 
-    def __init__(self, manager: PipelineManager, checkpoint: Checkpoint, plan: GenerationPlan) -> None:
-        self.manager, self.checkpoint, self.plan = manager, checkpoint, plan
+    def __init__(self, manager: PipelineManager, checkpoint: Checkpoint, lease: Lease, plan: GenerationPlan) -> None:
+        self.manager, self.checkpoint, self.lease, self.plan = manager, checkpoint, lease, plan
+        self.offload = lease.offload
         request = plan.request
         megapixels = plan.width * plan.height / 1e6
         images = len(plan.seeds)
@@ -74,48 +71,115 @@ class _Run:
         self.progress = Progress(work, manager.pace(checkpoint))
 
     def events(self) -> Iterator[Event]:
-        yield StageStarted("conditioning", 1, tuple(range(len(self.plan.seeds))))
-        prompt = self.manager.prompt_embeds(self.checkpoint, self.plan.request.prompt)
-        negative = self.manager.prompt_embeds(self.checkpoint, self.plan.request.negative_prompt)
+        indices = tuple(range(len(self.plan.seeds)))
+        yield StageStarted("conditioning", 1, indices)
+        prompt, negative = yield from self._conditioning()
         self.progress.mark("conditioning")
-        for start in range(0, len(self.plan.seeds), MODEL_BATCH):
-            indices = tuple(range(len(self.plan.seeds)))[start : start + MODEL_BATCH]
-            yield from self._batch(indices, prompt, negative)
+        # Where stages take turns on the device, all images go through one before the next comes.
+        resident = self.offload.placement.kind in ("resident", "cpu")
+        together = self.offload.placement.model_batch if resident else len(indices)
+        for start in range(0, len(indices), together):
+            yield from self._images(indices[start : start + together], prompt, negative)
         yield Finished(self.progress.totals())
 
-    def _batch(self, indices: tuple[int, ...], prompt: PromptEmbeds, negative: PromptEmbeds) -> Iterator[Event]:
+    def _conditioning(self) -> Generator[Event, None, tuple[PromptEmbeds, PromptEmbeds]]:
+        request = self.plan.request
+        while True:
+            try:
+                return tuple(
+                    self.manager.prompt_embeds(self.checkpoint, self.offload, text)
+                    for text in (request.prompt, request.negative_prompt)
+                )
+            except torch.OutOfMemoryError as error:
+                yield self._step_down("The text encoder", error)
+
+    def _images(self, indices: tuple[int, ...], prompt: PromptEmbeds, negative: PromptEmbeds) -> Iterator[Event]:
         """All three stages for the images `indices`."""
-        checkpoint, request = self.checkpoint, self.plan.request
-        prompts, negatives = prompt.repeat(len(indices)), negative.repeat(len(indices))
 
-        yield StageStarted("prior", request.prior_steps, indices)
-        steps = run_prior(
-            checkpoint.prior, prompts, negatives, settings=self._prior_settings(), generators=self._generators(indices)
-        )
-        prior_latents = yield from self._steps("prior", steps, request.prior_steps, indices, checkpoint.preview_prior)
-
-        yield StageStarted("decoder", request.decoder_steps, indices)
-        steps = run_decoder(
-            checkpoint.decoder, prompts, negatives, prior_latents=prior_latents,
-            settings=self._decoder_settings(), generators=self._generators(indices),
-        )  # fmt: skip
-        latents = yield from self._steps("decoder", steps, request.decoder_steps, indices, checkpoint.preview_decoder)
-
-        yield StageStarted("vqgan", 1, indices)
-        pictures = to_pictures(decode(checkpoint.vqgan, latents))
-        yield self._step_done("vqgan", 0, 1, indices, ())
-        for row, index in enumerate(indices):
-            negative_latents = prior_latents[row].cpu().contiguous()
-            yield ImageReady(
-                index, self.plan.seeds[index], pictures[row], self.plan,
-                negative_latents.numpy().astype("<f4").tobytes(), tuple(negative_latents.shape),
+        def prior(batch: tuple[int, ...], residency: Residency) -> Iterator[SampleStep]:
+            return run_prior(
+                self.checkpoint.prior, self._rows(prompt, batch), self._rows(negative, batch),
+                settings=self._prior_settings(), generators=self._generators(batch), residency=residency,
             )  # fmt: skip
+
+        prior_latents = yield from self._stage("prior", indices, prior, self.checkpoint.preview_prior)
+
+        def decoder(batch: tuple[int, ...], residency: Residency) -> Iterator[SampleStep]:
+            negatives = torch.stack([prior_latents[index] for index in batch]).to(self.offload.device)
+            return run_decoder(
+                self.checkpoint.decoder, self._rows(prompt, batch), self._rows(negative, batch), prior_latents=negatives,
+                settings=self._decoder_settings(), generators=self._generators(batch), residency=residency,
+            )  # fmt: skip
+
+        latents = yield from self._stage("decoder", indices, decoder, self.checkpoint.preview_decoder)
+        pictures = yield from self._vqgan(indices, latents)
+        for index in indices:
+            kept = prior_latents[index].cpu().contiguous()
+            yield ImageReady(
+                index, self.plan.seeds[index], pictures[index], self.plan,
+                kept.numpy().astype("<f4").tobytes(), tuple(kept.shape),
+            )  # fmt: skip
+
+    def _stage(
+        self, name: str, indices: tuple[int, ...], start: Start, preview: Preview
+    ) -> Generator[Event, None, dict[int, Tensor]]:
+        """A diffusion stage for `indices`, as many at once as fit; returns each one's latents, (C, h, w).
+
+        When memory runs out the next placement takes over with the images that are not finished: their noise is drawn anew
+        from their seeds, so the pictures stay the same.
+        """
+        steps = {"prior": self.plan.request.prior_steps, "decoder": self.plan.request.decoder_steps}[name]
+        done: dict[int, Tensor] = {}
+        while left := tuple(index for index in indices if index not in done):
+            batch = left[: self.offload.placement.model_batch]
+            yield StageStarted(name, steps, batch)
+            try:
+                with self.offload.turn(name) as residency:
+                    latents = yield from self._steps(name, start(batch, residency), steps, batch, preview)
+            except torch.OutOfMemoryError as error:
+                yield self._step_down(STAGE_TITLES[name], error)
+                continue
+            done.update(zip(batch, latents, strict=True))
+        return done
+
+    def _vqgan(
+        self, indices: tuple[int, ...], latents: dict[int, Tensor]
+    ) -> Generator[Event, None, dict[int, Image.Image]]:
+        """Stage A for `indices`; returns the pictures."""
+        done: dict[int, Image.Image] = {}
+        while left := tuple(index for index in indices if index not in done):
+            placement = self.offload.placement
+            batch = left[: placement.model_batch]
+            yield StageStarted("vqgan", 1, batch)
+            try:
+                with self.offload.turn("vqgan"):
+                    stacked = torch.stack([latents[index] for index in batch]).to(self.offload.device)
+                    pictures = to_pictures(decode(self.checkpoint.vqgan, stacked, rows=placement.vqgan_rows))
+            except torch.OutOfMemoryError as error:
+                yield self._step_down(STAGE_TITLES["vqgan"], error)
+                continue
+            done.update(zip(batch, pictures, strict=True))
+            yield self._step_done("vqgan", 0, 1, batch, ())
+        return done
+
+    def _step_down(self, what: str, error: torch.OutOfMemoryError) -> Notice:
+        """Fall back to a placement that takes less, and say so."""
+        placement = self.lease.step_down()
+        if placement is None:
+            raise RenderFailed(
+                f"Memory ran out at {self.plan.width} x {self.plan.height} px, {len(self.plan.seeds)} images; "
+                "choose a smaller size or fewer images."
+            ) from error
+        return Notice(f"{what} ran out of memory and goes on with less of it; the picture stays the same. {placement.reason}")
+
+    def _rows(self, embeds: PromptEmbeds, batch: tuple[int, ...]) -> PromptEmbeds:
+        return embeds.to(self.offload.device).repeat(len(batch))
 
     def _steps(
         self, stage: str, steps: Iterator[SampleStep], count: int, indices: tuple[int, ...], preview: Preview
-    ) -> Iterator[Event]:
-        """Pass a stage's steps on as events; returns its last latents."""
-        latents = None
+    ) -> Generator[Event, None, Tensor]:
+        """Pass a stage's steps on as events; returns its last latents, (B, C, h, w)."""
+        latents = torch.empty(0)
         for state in steps:
             latents = state.latents
             yield self._step_done(stage, state.step, count, indices, to_pictures(preview(state.x0)))

@@ -1,20 +1,27 @@
-"""PipelineManager: loads each checkpoint once, keeps prompt embeddings, and holds the one lock.
+"""PipelineManager: loads each checkpoint once, keeps prompt embeddings, holds the one lock, and decides where weights go.
 
-It owns weights and their lifetime and decides device and dtype; what a run does with them is `generate.py`.
+It owns weights and their lifetime and decides device and dtype; what a run does with them is `generate.py`. What fits is
+decided by `memory.py` and carried out by `offload.py`.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from cascade_app.catalogue import CheckpointSpec
 from cascade_app.diffusion.conditioning import PromptEmbeds, encode_prompts
 from cascade_app.errors import SettingsError
+from cascade_app.plan import GenerationPlan
 from cascade_app.runtime.lease import Turnstile
 from cascade_app.runtime.loader import Checkpoint, load_checkpoint
+from cascade_app.runtime.memory import PARTS, Placement, candidates, choose
+from cascade_app.runtime.offload import Carrier, Offload
 from cascade_app.runtime.progress import Pace
 from cascade_app.settings import Settings
 
@@ -22,23 +29,55 @@ _KEPT_CHECKPOINTS = 2
 _KEPT_PROMPTS = 256
 
 
-class PipelineManager:
-    """One a process. All methods may be called from any thread."""
+@dataclass(frozen=True)
+class LoadedPart:
+    """What placement needs to know of a part: its bytes in 16 bit, and its config."""
 
-    def __init__(self, settings: Settings) -> None:
+    bytes: int
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A checkpoint for one run: where its weights are, and what to fall back to when memory runs out."""
+
+    offload: Offload
+    fallbacks: Iterator[Placement]
+
+    def step_down(self) -> Placement | None:
+        """Change to the next placement that takes clearly less; None if there is none."""
+        present = self.offload.placement
+        for placement in self.fallbacks:
+            if placement.predicted_peak_bytes < 0.9 * present.predicted_peak_bytes:
+                self.offload.apply(placement)
+                return placement
+        return None
+
+
+class PipelineManager:
+    """One a process. All methods may be called from any thread.
+
+    Args:
+        carrier: the device's memory; by default that of the device chosen.
+    """
+
+    def __init__(self, settings: Settings, *, carrier: Carrier | None = None) -> None:
         self.device = choose_device(settings)
         self.dtype = choose_dtype(settings, self.device)
         self.turnstile = Turnstile()
+        self.carrier = carrier or Carrier(self.device)
         self.text_encoder_calls = 0
+        self._settings = settings
         self._loading = threading.Lock()
         self._checkpoints: OrderedDict[str, Checkpoint] = OrderedDict()
+        self._offloads: dict[str, Offload] = {}
         self._embeds: OrderedDict[tuple[str, str], PromptEmbeds] = OrderedDict()
         self._paces: dict[str, Pace] = {}
         if settings.threads:
             torch.set_num_threads(settings.threads)
 
     def checkpoint(self, spec: CheckpointSpec) -> Checkpoint:
-        """The loaded checkpoint, read from disk the first time. Two callers at once read it once.
+        """The loaded checkpoint, weights on the host, read from disk the first time. Two callers at once read it once.
 
         Raises:
             CheckpointError: as `load_checkpoint`; what was loaded before stays usable.
@@ -46,27 +85,80 @@ class PipelineManager:
         key = str(spec.folder)
         with self._loading:
             if key not in self._checkpoints:
-                self._checkpoints[key] = load_checkpoint(spec, device=self.device, dtype=self.dtype)
+                self._checkpoints[key] = load_checkpoint(spec, device=torch.device("cpu"), dtype=self.dtype)
                 while len(self._checkpoints) > _KEPT_CHECKPOINTS:
-                    self._checkpoints.popitem(last=False)
+                    old, _ = self._checkpoints.popitem(last=False)
+                    if old in self._offloads:
+                        self._offloads.pop(old).release()
             self._checkpoints.move_to_end(key)
             return self._checkpoints[key]
 
+    def lease(self, checkpoint: Checkpoint, plan: GenerationPlan) -> Lease:
+        """Decide, from what is free now, where the weights go for this run. Call with the lock held.
+
+        Raises:
+            NothingFits: the placement that was asked for does not fit.
+        """
+        key = str(checkpoint.spec.folder)
+        for other, offload in self._offloads.items():
+            if other != key:
+                offload.release()
+        parts = {name: getattr(checkpoint, name) for name in PARTS}
+        offload = self._offloads.setdefault(key, Offload(parts, self.carrier))
+        facts = {name: part_facts(part) for name, part in parts.items()}
+        wanted, _, storage = self._settings.placement.partition("+")
+        options = {
+            "budget_bytes": self.budget_bytes(),
+            "element_bytes": torch.empty((), dtype=self.dtype).element_size(),
+            "fp8": storage == "fp8",
+        }
+        placement = choose(facts, plan, wanted=wanted, **options)
+        offload.apply(placement)
+        fallbacks = candidates(facts, plan, **options)
+        for candidate in fallbacks:
+            if candidate == placement:
+                break
+        return Lease(offload, fallbacks)
+
+    def budget_bytes(self) -> int:
+        """Bytes our weights and activations may take on the device now, what we already hold there included."""
+        if self.carrier.limit_bytes is not None:
+            return self.carrier.limit_bytes
+        free = free_bytes(self.device)
+        asked = self._settings.vram_budget_bytes
+        return min(free, asked) if asked else free
+
     @torch.no_grad()
-    def prompt_embeds(self, checkpoint: Checkpoint, prompt: str) -> PromptEmbeds:
+    def prompt_embeds(self, checkpoint: Checkpoint, offload: Offload, prompt: str) -> PromptEmbeds:
         """The embeddings of one prompt (one row), encoded once and shared by both stages. Call with the lock held."""
         key = (str(checkpoint.spec.folder), prompt)
         if key not in self._embeds:
-            self.text_encoder_calls += 1
-            self._embeds[key] = encode_prompts(checkpoint.tokenizer, checkpoint.text_encoder, [prompt])
+            with offload.turn("text_encoder"):
+                self.text_encoder_calls += 1
+                self._embeds[key] = encode_prompts(checkpoint.tokenizer, checkpoint.text_encoder, [prompt])
             while len(self._embeds) > _KEPT_PROMPTS:
                 self._embeds.popitem(last=False)
         self._embeds.move_to_end(key)
-        return self._embeds[key]
+        return self._embeds[key].to(offload.device)
 
     def pace(self, checkpoint: Checkpoint) -> Pace:
         """What runs of this checkpoint have taught about its speed."""
         return self._paces.setdefault(str(checkpoint.spec.folder), Pace())
+
+
+def part_facts(part: torch.nn.Module) -> LoadedPart:
+    """Bytes in 16 bit and config of a loaded part."""
+    config = part.config.to_dict() if hasattr(part.config, "to_dict") else dict(part.config)
+    return LoadedPart(2 * sum(parameter.numel() for parameter in part.parameters()), config)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes free on a device for us, what torch holds for us included; 0 for the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    if device.type == "mps":  # one memory for both: what Metal recommends to use at most; not tried where this was written
+        return torch.mps.recommended_max_memory()
+    return 0
 
 
 def choose_device(settings: Settings) -> torch.device:

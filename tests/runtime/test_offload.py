@@ -1,0 +1,184 @@
+"""Placements carried out on a simulated card: the same picture under every one, and within the bytes predicted."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+import torch
+
+from cascade_app.diffusion import stages
+from cascade_app.events import ImageReady, Notice, RunStarted
+from cascade_app.runtime.generate import generate
+from cascade_app.runtime.manager import PipelineManager, part_facts
+from cascade_app.runtime.memory import OVERHEAD_BYTES, PARTS
+from cascade_app.runtime.offload import Carrier
+from cascade_app.settings import Settings
+
+CPU = torch.device("cpu")
+PLENTY = 10**12
+
+
+def card(placement: str = "auto", limit_bytes: int = PLENTY) -> PipelineManager:
+    settings = Settings(device="cpu", dtype="float32", placement=placement)
+    return PipelineManager(settings, carrier=Carrier(CPU, limit_bytes=limit_bytes))
+
+
+def run(manager, request):
+    events = list(generate(manager, request))
+    pictures = [numpy.asarray(event.image) for event in events if isinstance(event, ImageReady)]
+    return pictures, events
+
+
+@pytest.fixture(scope="module")
+def weights(manager, small_folder):
+    """Bytes of each part in float32."""
+    from cascade_app.catalogue import find_checkpoint
+
+    loaded = manager.checkpoint(find_checkpoint(str(small_folder)))
+    return {name: 2 * part_facts(getattr(loaded, name)).bytes for name in PARTS}
+
+
+@pytest.mark.parametrize("placement", ["resident", "swap", "stream", "cpu"])
+@pytest.mark.parametrize("guided", [False, True])
+def test_the_picture_is_the_same_under_every_placement(manager, ask, placement, guided):
+    request = ask(images=2, prior_guidance=4.0 if guided else 0, decoder_guidance=1.5 if guided else 0)
+    expected, _ = run(manager, request)
+    other = card(placement)
+    for _ in range(2):  # the second run finds what the first left on the device
+        pictures, events = run(other, request)
+        assert all((a == b).all() for a, b in zip(pictures, expected, strict=True))
+    assert (other.carrier.moved_bytes > 0) == (placement != "cpu")
+    assert next(event for event in events if isinstance(event, RunStarted)).placement
+
+
+def test_weights_on_the_device_stay_within_what_the_placement_says(ask, weights):
+    total = sum(weights.values())
+    peaks = {}
+    for placement in ("resident", "swap", "stream"):
+        manager = card(placement)
+        run(manager, ask())
+        peaks[placement] = manager.carrier.peak_bytes
+    assert peaks["resident"] >= total  # buffers beside the parameters
+    assert peaks["swap"] < 0.75 * total and peaks["stream"] < 0.7 * peaks["swap"]
+
+
+def test_what_is_resident_moves_once_and_what_swaps_moves_each_time(ask):
+    resident, swap = card("resident"), card("swap")
+    for manager, again in ((resident, False), (swap, True)):
+        run(manager, ask())
+        moved = manager.carrier.moved_bytes
+        run(manager, ask(seed=8))
+        assert (manager.carrier.moved_bytes > moved) == again
+
+
+@pytest.mark.parametrize("kind", ["resident", "swap", "stream", "cpu"])
+def test_the_budget_decides(ask, kind):
+    request = ask(prior_steps=1, decoder_steps=1, width=64, height=64)
+    # Just enough for the kind; for the CPU, just not enough for the device.
+    limit = _predicted(card(kind), request) if kind != "cpu" else OVERHEAD_BYTES
+    manager = card("auto", limit)
+    pictures, _ = run(manager, request)
+    assert _kind(manager) == kind
+    assert (pictures[0] == run(card("cpu"), request)[0][0]).all()
+    assert manager.carrier.peak_bytes <= limit
+
+
+def _kind(manager) -> str:
+    (offload,) = manager._offloads.values()
+    return offload.placement.kind
+
+
+def _predicted(manager, request) -> int:
+    run(manager, request)
+    (offload,) = manager._offloads.values()
+    return offload.placement.predicted_peak_bytes
+
+
+@pytest.mark.parametrize("stage", ["text_encoder", "prior", "decoder", "vqgan"])
+@pytest.mark.parametrize("moment", ["before", "middle"])
+@pytest.mark.parametrize("start", ["resident", "swap"])
+def test_running_out_of_memory_steps_down_and_the_picture_stays(manager, ask, monkeypatch, stage, moment, start):
+    request = ask(images=2, prompt=f"the sea {stage} {moment} {start}")
+    expected, _ = run(manager, request)
+    fallen = card("auto", PLENTY)
+    if start == "swap":
+        fallen._settings = Settings(device="cpu", dtype="float32", placement="swap")
+    fault = Fault(monkeypatch, stage, moment)
+    pictures, events = run(fallen, request)
+    assert fault.raised == 1
+    notices = [event for event in events if isinstance(event, Notice)]
+    assert len(notices) == 1 and "ran out of memory" in notices[0].message
+    assert all((a == b).all() for a, b in zip(pictures, expected, strict=True))
+    assert not fallen.turnstile.busy
+
+
+class Fault:
+    """Raises torch.OutOfMemoryError once: as a stage begins, or in the middle of it."""
+
+    def __init__(self, monkeypatch, stage: str, moment: str) -> None:
+        self.raised = self.calls = 0
+        if stage == "text_encoder":
+            target, name = "cascade_app.runtime.manager", "encode_prompts"
+        elif stage == "vqgan":
+            target, name = "cascade_app.runtime.generate", "decode"
+        else:
+            target, name = "cascade_app.diffusion.stages", "prepare" if moment == "before" else "predict"
+        import importlib
+
+        real = getattr(importlib.import_module(target), name)
+        after = 1 if moment == "middle" and name in ("predict", "encode_prompts") else 0
+        channels = {"prior": 16, "decoder": 4}.get(stage)
+
+        def faulty(*args, **kwargs):
+            ours = channels is None or args[0].config.in_channels == channels
+            if ours and not self.raised:
+                self.calls += 1
+                if self.calls > after:
+                    self.raised += 1
+                    raise torch.OutOfMemoryError("injected")
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(f"{target}.{name}", faulty)
+
+
+def test_a_card_that_shrinks_between_two_requests_is_noticed(manager, ask):
+    shrinking = card("auto", PLENTY)
+    run(shrinking, ask())
+    assert _kind(shrinking) == "resident"
+    shrinking.carrier.limit_bytes = _predicted(card("swap"), ask())
+    pictures, _ = run(shrinking, ask())
+    assert _kind(shrinking) in ("swap", "stream")
+    assert (pictures[0] == run(manager, ask())[0][0]).all()
+    assert shrinking.carrier.used_bytes <= shrinking.carrier.limit_bytes
+
+
+def test_a_card_that_is_fuller_than_it_says_ends_on_the_cpu_with_the_same_picture(manager, ask):
+    lying = card("auto", PLENTY)
+    lying.budget_bytes = lambda: PLENTY
+    lying.carrier.limit_bytes = 1000
+    pictures, events = run(lying, ask())
+    assert _kind(lying) == "cpu" and lying.carrier.used_bytes == 0
+    assert any(isinstance(event, Notice) for event in events)
+    assert (pictures[0] == run(manager, ask())[0][0]).all()
+
+
+@pytest.mark.parametrize("placement", ["resident+fp8", "swap+fp8"])
+def test_stage_c_in_8_bits_is_smaller_and_near(manager, ask, placement):
+    exact = run(manager, ask())[0][0].astype(int)
+    narrow, wide = card(placement), card(placement.split("+")[0])
+    pictures, _ = run(narrow, ask())
+    run(wide, ask())
+    assert narrow.carrier.moved_bytes < 0.8 * wide.carrier.moved_bytes
+    assert 0 < numpy.abs(pictures[0].astype(int) - exact).mean() < 40
+    again, _ = run(narrow, ask())
+    assert (again[0] == pictures[0]).all()
+
+
+def test_strips_of_stage_a_are_the_whole_picture():
+    from tests.small import small_vqgan
+
+    vqgan = small_vqgan()
+    latents = torch.randn(2, 4, 70, 20)
+    whole = stages.decode(vqgan, latents)
+    for rows in (8, 32, 69):
+        torch.testing.assert_close(stages.decode(vqgan, latents, rows=rows), whole, rtol=0, atol=1e-5)
