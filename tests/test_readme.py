@@ -30,7 +30,8 @@ def test_every_setting_is_in_the_table_with_its_default():
     assert set(rows) == set(re.findall(r'"(CASCADE_[A-Z_]+)"', source))
     defaults = Settings.from_env({})
     for name, shown in rows.items():
-        value = getattr(defaults, name.removeprefix("CASCADE_").lower())
+        attribute = name.removeprefix("CASCADE_").lower()
+        value = getattr(defaults, attribute if hasattr(defaults, attribute) else f"{attribute}_bytes")
         assert shown == ("0" if value is False else str(value).replace(str(Path.home()), "~")), name
 
 

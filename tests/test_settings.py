@@ -43,7 +43,10 @@ def test_everything_set():
             "CASCADE_DEBUG": "1", "CASCADE_LATER": "ignored",
         }
     )  # fmt: skip
-    assert settings == Settings("0.0.0.0", 8080, "folder", Path("/data"), "cuda:1", "bfloat16", 4, 8, True)
+    assert settings == Settings(
+        host="0.0.0.0", port=8080, checkpoint="folder", data_dir=Path("/data"), device="cuda:1", dtype="bfloat16", threads=4,
+        queue_size=8, debug=True,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WHOLE)
