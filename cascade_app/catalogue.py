@@ -241,6 +241,8 @@ def _folder_spec(name: str, path: Path, roots: list[Path]) -> CheckpointSpec:
     sources = folder_sources(roots)
     parts = {part: local_facts(part, sources[part]) for part in PARTS if part in sources}
     _check_together(parts)
+    companions = {key: source for key, source in sources.items() if key not in PARTS}
+    companions.setdefault("scheduler", Source(root / "scheduler"))  # loading says that it is missing
     ours = not own and _is_published(parts)
     try:
         spec = CheckpointSpec(
@@ -252,7 +254,7 @@ def _folder_spec(name: str, path: Path, roots: list[Path]) -> CheckpointSpec:
             prior_factor=float(index.get("resolution_multiple", 42.67)),
             presets=_presets(own, index_path),
             parts=MappingProxyType(parts),
-            companions=MappingProxyType({key: source for key, source in sources.items() if key not in PARTS}),
+            companions=MappingProxyType(companions),
             **_geometry(studio, index_path),
         )
     except (TypeError, ValueError, OverflowError) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cascade_app import published
@@ -56,19 +56,20 @@ def find_parts(header: Header) -> dict[str, str]:
         if prefixes:
             found[name] = prefixes.pop()
     if not found:
-        raise NotRecognised(_what_else(header))
+        raise NotRecognised(what_it_is(header) or "holds no part of a Stable Cascade")
     return found
 
 
-def _what_else(header: Header) -> str:
-    keys = list(header)
+def what_it_is(keys: Iterable[str]) -> str:
+    """What else tensors of these names seem to be, to end a sentence with; "" if nobody knows."""
+    keys = list(keys)
     if any("lora" in key.lower() for key in keys):
         return "is a LoRA, which changes a checkpoint and is none itself"
     if any("input_blocks." in key or "double_blocks." in key for key in keys):
         return "is a model of another family than Stable Cascade"
     if any("controlnet" in key.lower() or key.startswith("projections.") for key in keys):
         return "is a ControlNet, which guides a checkpoint and is none itself"
-    return "holds no part of a Stable Cascade"
+    return ""
 
 
 def infer_config(name: str, header: Header, prefix: str = "") -> dict[str, Any]:

@@ -1,12 +1,15 @@
-"""From a checkpoint's folder to its networks: the only place that knows diffusers' and transformers' model classes.
+"""From a checkpoint's facts to its networks: the only place that knows diffusers' and transformers' model classes.
 
-Reads safetensors only, from the given folder only, and gives whole checkpoints or an error that names the file.
+A network is built without memory, every tensor it asks for is looked up in the files' headers, and only when all of them
+are there in the right shape is it filled with them: mapped, not copied, in the dtype it runs in. Reads safetensors only,
+from this machine only, and gives whole checkpoints or an error that names the file.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,25 +18,32 @@ import torch
 from diffusers.models.unets.unet_stable_cascade import StableCascadeUNet
 from diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model import PaellaVQModel
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPTextModelWithProjection, CLIPTokenizer
-from transformers.utils.logging import disable_progress_bar
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-from cascade_app.catalogue import CheckpointSpec, brief, read_json
+from cascade_app.catalogue import CheckpointSpec, PartFacts, Source, brief, read_json
 from cascade_app.diffusion.preview import Previewer, fit_to_vqgan, most_visible_directions
 from cascade_app.diffusion.schedule import CosineSchedule
 from cascade_app.errors import CheckpointDamaged, CheckpointNotFound
+from cascade_app.layouts import PARTS, WEIGHTS, stored_weights
+from cascade_app.published import SCHEDULER_CONFIG
+from cascade_app.recognise import what_it_is
+from cascade_app.runtime.single_file import TensorRef, files_of, refs_in_file, refs_in_folder
+from cascade_app.weights import WEIGHT_DTYPES, read_header
 
 Preview = Callable[[Tensor], Tensor]  # (B, C, H, W) latents -> (B, 3, h, w), about [0, 1]
 
-# Part -> class, and the name its weights have in a folder of the published layout.
-_PARTS: Mapping[str, tuple[Any, str]] = {
-    "text_encoder": (CLIPTextModelWithProjection, "model"),
-    "prior": (StableCascadeUNet, "diffusion_pytorch_model"),
-    "decoder": (StableCascadeUNet, "diffusion_pytorch_model"),
-    "vqgan": (PaellaVQModel, "diffusion_pytorch_model"),
+_CLASSES: Mapping[str, Any] = {
+    "text_encoder": CLIPTextModelWithProjection,
+    "prior": StableCascadeUNet,
+    "decoder": StableCascadeUNet,
+    "vqgan": PaellaVQModel,
 }
+# Files up to this size are copied rather than mapped: a mapped file must not be written to while it is in use, and who
+# trains a small checkpoint does just that.
+COPIED_BYTES = 64_000_000
+_LARGEST_NUMBER = 1_000_000  # in a config; a hostile one could ask for more blocks than fit anywhere
+_MOST_LAYERS = 256
 
 
 @dataclass(frozen=True)
@@ -57,118 +67,222 @@ class Checkpoint:
         return CosineSchedule.from_config(self.scheduler_config, shift)
 
 
-def load_checkpoint(spec: CheckpointSpec, *, device: torch.device, dtype: torch.dtype) -> Checkpoint:
+def load_checkpoint(
+    spec: CheckpointSpec, *, device: torch.device, dtype: torch.dtype, shared: Mapping[str, Any] | None = None
+) -> Checkpoint:
     """Load every part.
 
+    Args:
+        shared: networks that are loaded already, in `dtype`, by the key of their source; they are used as they are.
+
     Raises:
-        CheckpointNotFound: a part's folder is missing.
+        CheckpointNotFound: a part is missing, or still to be fetched.
         CheckpointDamaged: a file is missing, truncated, or does not hold what its config says.
     """
-    disable_progress_bar()  # transformers draws one on standard error for each part
-    folder = spec.folder
-    scheduler_config = read_json(folder / "scheduler" / "scheduler_config.json")
+    _check_all_there(spec)
+    scheduler_config = _scheduler_config(spec.companions.get("scheduler"))
     CosineSchedule.from_config(scheduler_config)  # refuses a schedule we cannot sample before any weight is read
-    parts = {name: _load_part(folder / name, name, dtype).to(device) for name in _PARTS}
+    tokenizer = _load_tokenizer(spec.companions["tokenizer"].path, spec.parts["text_encoder"])
+    shared = shared or {}
+    wanted = [spec.parts[name] for name in PARTS]
+    loaded = _each(lambda part: shared.get(part.source.key) or load_part(part, dtype=dtype), wanted)
+    parts = {part.name: network.to(device) for part, network in zip(wanted, loaded, strict=True)}
+    preview_prior = _load_previewer(spec.companions.get("previewer"), device)
     return Checkpoint(
         spec=spec,
         device=device,
         dtype=dtype,
-        tokenizer=_load_tokenizer(folder / "tokenizer"),
+        tokenizer=tokenizer,
         scheduler_config=scheduler_config,
-        preview_prior=_load_previewer(folder / "previewer.safetensors", device) or most_visible_directions(parts["decoder"]),
+        preview_prior=preview_prior or most_visible_directions(parts["decoder"]),
         preview_decoder=fit_to_vqgan(parts["vqgan"]),
         **parts,
     )
 
 
-def _load_part(folder: Path, name: str, dtype: torch.dtype) -> Any:
-    part_class, weights_name = _PARTS[name]
-    if not folder.is_dir():
-        raise CheckpointNotFound(
-            f"The checkpoint has no {name}/ folder. Give the folder that holds {', '.join(f'{part}/' for part in _PARTS)}."
-        )
-    config = read_json(folder / "config.json")
-    variant = _check_weights(folder, weights_name)
+def load_part(part: PartFacts, *, dtype: torch.dtype) -> Any:
+    """One network in eval mode, on the CPU, in `dtype`: mapped from its file where that holds the same dtype.
+
+    Raises:
+        CheckpointDamaged: as `load_checkpoint`.
+    """
+    path = part.source.path
+    if path.is_file():
+        refs, label = refs_in_file(part.name, path, part.source.prefix), brief(path)
+    else:
+        refs, label = refs_in_folder(_files_for(path, WEIGHTS[part.name], dtype)), f"{path.name}/"
+    network = build_empty(part.name, part.config, label)
+    _check_tensors(network.state_dict(), refs, label)
+    _fill(network, refs, dtype, label)
+    return network.eval().requires_grad_(False)
+
+
+def build_empty(name: str, config: Mapping[str, Any], label: str = "") -> Any:
+    """The network of a part as its config says, on the meta device: shapes without memory.
+
+    Raises:
+        CheckpointDamaged: the config describes something else, or nothing that can be built.
+    """
+    part_class, label = _CLASSES[name], label or f"{name}/"
     expected = config.get("_class_name") or (config.get("architectures") or [part_class.__name__])[0]
     if expected != part_class.__name__:
-        raise CheckpointDamaged(f"{brief(folder / 'config.json')} describes a {expected}, not a {part_class.__name__}.")
-    # The libraries' own reports of a bad file are long and multi-line; ours below say the same in a sentence.
-    with _quiet("diffusers", "transformers"):
-        try:
-            dtype_name = "dtype" if name == "text_encoder" else "torch_dtype"
-            part, report = part_class.from_pretrained(
-                folder, variant=variant, use_safetensors=True, local_files_only=True, output_loading_info=True,
-                **{dtype_name: dtype},
-            )  # fmt: skip
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-            first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise CheckpointDamaged(f"{name}/ does not fit its own config ({first}). Copy the checkpoint again.") from error
-    wrong = [*report["missing_keys"], *report["mismatched_keys"]]
-    # Position ids are a buffer that older files hold and newer classes compute.
-    wrong = [key for key in wrong if "position_ids" not in str(key)]
-    if wrong:
-        raise CheckpointDamaged(
-            f"{name}/ lacks {len(wrong)} of the tensors its config asks for, {wrong[0]} the first. Copy the checkpoint again."
-        )
-    return part.eval().requires_grad_(False)
-
-
-def _check_weights(folder: Path, name: str) -> str | None:
-    """The variant ("bf16" or None) whose file is there and whole."""
-    for variant in (None, "bf16"):
-        stem = name if variant is None else f"{name}.{variant}"
-        path = folder / f"{stem}.safetensors"
-        if path.is_file():
-            _check_safetensors(path)
-            return variant
-        if (folder / f"{stem}.safetensors.index.json").is_file():
-            return variant
-    raise CheckpointDamaged(
-        f"{folder.name}/{name}.safetensors is missing. Copy the checkpoint again; files that are not safetensors are not read."
-    )
-
-
-def _check_safetensors(path: Path) -> None:
+        raise CheckpointDamaged(f"{label.rstrip('/')}/config.json describes a {str(expected)[:60]}, not a {part_class.__name__}.")
     try:
-        with safe_open(path, framework="pt") as file:
-            if not list(file.keys()):
-                raise CheckpointDamaged(f"{brief(path)} holds no tensors. Copy it again.")
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is truncated or not a safetensors file"
-        raise CheckpointDamaged(f"{brief(path)} cannot be read: {reason}. Copy it again.") from error
+        _check_plausible(config)
+        with torch.device("meta"):
+            if part_class is CLIPTextModelWithProjection:
+                return part_class(CLIPTextConfig.from_dict(dict(config)))
+            return part_class.from_config({key: value for key, value in config.items() if not key.startswith("_")})
+    except Exception as error:  # whatever the libraries raise on numbers that do not go together, in their many ways
+        lines = str(error).strip().splitlines()
+        reason = lines[0][:160] if lines else type(error).__name__
+        raise CheckpointDamaged(f"The config of {label} describes no network ({reason}). Copy the checkpoint again.") from error
 
 
-def _load_tokenizer(folder: Path) -> CLIPTokenizer:
-    if not folder.is_dir():
+def _check_plausible(config: Mapping[str, Any]) -> None:
+    for key, value in config.items():
+        numbers = value if isinstance(value, list) else [value]
+        for number in numbers:
+            if isinstance(number, (int, float)) and not -_LARGEST_NUMBER <= number <= _LARGEST_NUMBER:
+                raise ValueError(f"{key} is {number}")
+            if "layers" in key and isinstance(number, int) and number > _MOST_LAYERS:
+                raise ValueError(f"{key} has {number} layers")
+        if len(numbers) > _MOST_LAYERS:
+            raise ValueError(f"{key} has {len(numbers)} entries")
+
+
+def _check_all_there(spec: CheckpointSpec) -> None:
+    for name in PARTS:
+        if name not in spec.parts:
+            raise CheckpointNotFound(
+                f"The checkpoint has no {name}/ folder. Give the folder that holds {', '.join(f'{part}/' for part in PARTS)}."
+            )
+    if "tokenizer" not in spec.companions:
         raise CheckpointNotFound("The checkpoint has no tokenizer/ folder. Copy the checkpoint again.")
+    absent = [name for name, source in spec.sources.items() if source.path is None and name != "previewer"]
+    if absent:
+        size = f", about {spec.missing_bytes / 1e9:.1f} GB" if spec.missing_bytes else ""
+        raise CheckpointNotFound(
+            f"{spec.title} is not whole on this machine: {', '.join(absent)} must be fetched from the hub first{size}."
+        )
+
+
+def _each(load: Callable[[PartFacts], Any], parts: list[PartFacts]) -> list[Any]:
+    """`load` every part: large ones side by side, since a disk serves several readers faster than one."""
+    workers = min(len(parts), os.cpu_count() or 1)
+    if workers == 1 or sum(part.bytes for part in parts) <= COPIED_BYTES:
+        return [load(part) for part in parts]
+    with ThreadPoolExecutor(workers, thread_name_prefix="cascade-read") as pool:
+        return [future.result() for future in [pool.submit(load, part) for part in parts]]
+
+
+def _files_for(folder: Path, stem: str, dtype: torch.dtype) -> tuple[Path, ...]:
+    """The files to read a part from in `dtype`: those that need no conversion where there are any."""
+    variants = stored_weights(folder, stem)
+    preferred = {torch.bfloat16: ("bf16", "", "fp16"), torch.float16: ("fp16", "bf16", "")}.get(dtype, ("", "bf16", "fp16"))
+    return next(variants[variant] for variant in preferred if variant in variants)
+
+
+def _check_tensors(expected: Mapping[str, Tensor], refs: Mapping[str, TensorRef], label: str) -> None:
+    """Every tensor the network asks for is there, in its shape and in a precision that can be used.
+
+    Raises:
+        CheckpointDamaged: with the first that is not.
+    """
+    missing = [key for key in expected if key not in refs]
+    if missing:
+        if len(missing) * 2 > len(expected):
+            found = what_it_is(ref.key for ref in refs.values())
+            if found:
+                raise CheckpointDamaged(f"{label} {found}. Copy the checkpoint again.")
+        raise CheckpointDamaged(
+            f"{label} lacks {len(missing)} of the tensors its config asks for, {missing[0]} the first. Copy the checkpoint again."
+        )
+    for key, tensor in expected.items():
+        ref = refs[key]
+        if tuple(tensor.shape) != ref.shape:
+            raise CheckpointDamaged(
+                f"{label} does not fit its own config: {key} is {_sides(ref.shape)} in the file, "
+                f"and the config asks for {_sides(tensor.shape)}. Copy the checkpoint again."
+            )
+        if tensor.is_floating_point() and ref.dtype not in WEIGHT_DTYPES:
+            raise CheckpointDamaged(
+                f"{label} stores {key} as {ref.dtype}; only {', '.join(WEIGHT_DTYPES)} can be used. Get it in one of these."
+            )
+
+
+def _sides(shape: Iterable[int]) -> str:
+    return " x ".join(map(str, shape)) or "a single number"
+
+
+def _fill(network: Any, refs: Mapping[str, TensorRef], dtype: torch.dtype, label: str) -> None:
+    expected = network.state_dict()
+    used = {key: refs[key] for key in expected}
+    handles = {}
     try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        for file in files_of(used):
+            handles[file] = safe_open(file, framework="pt")
+        tensors = {key: _read(handles[ref.file], ref, dtype) for key, ref in used.items()}
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is truncated or was changed"
+        raise CheckpointDamaged(f"{label} cannot be read: {reason}. Copy it again.") from error
+    odd = next((key for key, tensor in tensors.items() if tensor.is_floating_point() and not _finite(tensor)), None)
+    if odd:
+        raise CheckpointDamaged(f"{label} holds numbers that are none (NaN or infinite) in {odd}. Copy the checkpoint again.")
+    network.load_state_dict(tensors, assign=True)
+    for name, buffer in list(network.named_buffers()):
+        if buffer.is_meta and name.endswith("position_ids"):  # computed, not stored
+            owner = network.get_submodule(name.rpartition(".")[0])
+            owner.position_ids = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+
+
+def _read(handle: Any, ref: TensorRef, dtype: torch.dtype) -> Tensor:
+    tensor = handle.get_tensor(ref.key)
+    if ref.third is not None:
+        tensor = tensor.chunk(3)[ref.third]
+    if ref.transposed:
+        tensor = tensor.T.contiguous()
+    if tensor.is_floating_point():
+        tensor = tensor.to(dtype)
+    return tensor.clone() if ref.file.stat().st_size <= COPIED_BYTES else tensor
+
+
+def _finite(tensor: Tensor) -> bool:
+    return tensor.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
+
+
+def _scheduler_config(source: Source | None) -> Mapping[str, Any]:
+    """The config beside the networks; single files come without one and are sampled as published."""
+    return SCHEDULER_CONFIG if source is None else read_json(source.path / "scheduler_config.json")
+
+
+def _load_tokenizer(folder: Path, text_encoder: PartFacts) -> CLIPTokenizer:
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the tokenizers library raises plain Exception for a bad file
         raise CheckpointDamaged(f"{folder.name}/ holds no readable CLIP tokenizer. Copy the checkpoint again.") from error
+    words, places = text_encoder.config.get("vocab_size"), text_encoder.config.get("max_position_embeddings")
+    if isinstance(words, int) and len(tokenizer) > words:
+        raise CheckpointDamaged(
+            f"{folder.name}/ knows {len(tokenizer):,} words and the text encoder {words:,}: they do not belong together."
+        )
+    if isinstance(places, int) and tokenizer.model_max_length > places:
+        raise CheckpointDamaged(
+            f"{folder.name}/ makes {tokenizer.model_max_length:,} tokens of a prompt and the text encoder takes {places:,}: "
+            "they do not belong together."
+        )
+    return tokenizer
 
 
-def _load_previewer(path: Path, device: torch.device) -> Preview | None:
-    if not path.is_file():
+def _load_previewer(source: Source | None, device: torch.device) -> Preview | None:
+    if source is None or source.path is None:
         return None
-    _check_safetensors(path)
+    path, prefix = source.path, source.prefix
     try:
-        previewer = Previewer.from_state_dict(load_file(path)).float().to(device).requires_grad_(False)
-    except RuntimeError as error:
+        with safe_open(path, framework="pt") as file:
+            keys = [key for key in read_header(path) if key.startswith(prefix)]
+            state = {key.removeprefix(prefix): file.get_tensor(key).clone() for key in keys}
+        previewer = Previewer.from_state_dict(state).float().to(device).requires_grad_(False)
+    except (RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointDamaged(f"{path.name} does not hold a previewer. Copy it again, or remove it.") from error
     return lambda latents: previewer(latents.float())
-
-
-class _quiet:
-    """Silence the named loggers below an error while inside."""
-
-    def __init__(self, *names: str) -> None:
-        self._loggers = [logging.getLogger(name) for name in names]
-
-    def __enter__(self) -> None:
-        self._levels = [logger.level for logger in self._loggers]
-        for logger in self._loggers:
-            logger.setLevel(logging.CRITICAL)
-
-    def __exit__(self, *exc: object) -> None:
-        for logger, level in zip(self._loggers, self._levels, strict=True):
-            logger.setLevel(level)

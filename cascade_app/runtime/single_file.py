@@ -1,0 +1,77 @@
+"""Where each tensor of a network lies in its files, by the name diffusers or transformers gives it. Reads headers only.
+
+A folder's files use those names already. Single files use the authors' or ComfyUI's: attention's queries, keys and values in
+one tensor, `attn.out_proj` for `to_out.0`, Stage B's `clip_mapper` for `clip_txt_pooled_mapper`, Stage A's `codebook`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cascade_app.recognise import part_tensors
+from cascade_app.weights import TensorInfo, read_header
+
+
+@dataclass(frozen=True)
+class TensorRef:
+    """One tensor to be read.
+
+    Attributes:
+        file, key: where it lies.
+        shape, dtype: what will be read, after cutting and transposing.
+        third: which third of the stored rows it is (queries, keys, values), None for all of it.
+        transposed: stored with rows and columns exchanged.
+    """
+
+    file: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+    third: int | None = None
+    transposed: bool = False
+
+
+def refs_in_folder(files: Iterable[Path]) -> dict[str, TensorRef]:
+    """Tensors of the files of a part in the published folder layout."""
+    return {key: _ref(file, key, info) for file in files for key, info in read_header(file).items()}
+
+
+def refs_in_file(name: str, path: Path, prefix: str) -> dict[str, TensorRef]:
+    """Tensors of the part `name` in a single file, by diffusers' (transformers') names."""
+    header = read_header(path)
+    refs: dict[str, TensorRef] = {}
+    for key, info in part_tensors(header, prefix).items():
+        refs.update(_renamed(name, key, _ref(path, prefix + key, info)))
+    outside = prefix.removesuffix("transformer.") + "text_projection"
+    if name == "text_encoder" and outside in header and len(header[outside].shape) == 2:
+        shape = header[outside].shape[::-1]
+        refs["text_projection.weight"] = TensorRef(path, outside, shape, header[outside].dtype, transposed=True)
+    return refs
+
+
+def _ref(file: Path, key: str, info: TensorInfo) -> TensorRef:
+    return TensorRef(file, key, info.shape, info.dtype)
+
+
+def _renamed(name: str, key: str, ref: TensorRef) -> Iterator[tuple[str, TensorRef]]:
+    if name in ("prior", "decoder"):
+        if match := re.fullmatch(r"(.*\.attention\.)attn\.in_proj_(weight|bias)", key):
+            for third, letter in enumerate("qkv"):
+                shape = (ref.shape[0] // 3, *ref.shape[1:])
+                yield f"{match[1]}to_{letter}.{match[2]}", TensorRef(ref.file, ref.key, shape, ref.dtype, third=third)
+            return
+        key = re.sub(r"\.attention\.attn\.(to_[qkv])\.", r".attention.\1.", key)  # as ComfyUI saves it
+        key = key.replace(".attention.attn.out_proj.", ".attention.to_out.0.")
+        if name == "decoder" and key.startswith("clip_mapper."):
+            key = f"clip_txt_pooled_mapper.{key.removeprefix('clip_mapper.')}"
+    elif name == "vqgan" and key == "vquantizer.codebook.weight":
+        key = "vquantizer.embedding.weight"
+    yield key, ref
+
+
+def files_of(refs: Mapping[str, TensorRef]) -> list[Path]:
+    """The files that `refs` lie in."""
+    return sorted({ref.file for ref in refs.values()})
