@@ -5,7 +5,6 @@ Three pictures in four are square; the others go round the aspect ratios. Pictur
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +21,14 @@ OTHER_SHAPES = ((6, 8), (8, 6), (5, 7), (7, 5), (6, 9), (9, 6), (5, 5), (8, 8))
 SHAPES = (SQUARE, *OTHER_SHAPES)
 
 
-def decoder_side(latent_side: int) -> int:
-    """Side of Stage B's latent for a side of Stage C's: 10.667 times, rounded to an even number."""
-    return 2 * round(latent_side * 32 / 3 / 2)
+# Pixels a side for a side of Stage C's latent: the multiples of 32 that plan.py asks such a latent for. Two sides
+# come from 6 and 9 (224 and 256, 352 and 384); training uses the larger.
+SIDE_PX = {5: 192, 6: 256, 7: 288, 8: 320, 9: 384}
 
 
 def picture_size_px(shape: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) in pixels for a Stage C shape (rows, columns)."""
-    return 4 * decoder_side(shape[0]), 4 * decoder_side(shape[1])
+    """(height, width) in pixels for a Stage C shape (rows, columns). Stage B's latent is a quarter of it."""
+    return SIDE_PX[shape[0]], SIDE_PX[shape[1]]
 
 
 def shape_of(index: int) -> tuple[int, int]:
@@ -56,7 +55,7 @@ class Batch:
 
 def to_tensor(pictures: np.ndarray) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
 class Pictures:
@@ -64,28 +63,30 @@ class Pictures:
 
     def __init__(self, folder: Path, count: int):
         self.count = count
-        self.folder = folder / f"pictures-v{DATA_VERSION}-{count}"
+        self.folder = folder / f"pictures-v{DATA_VERSION}-{count}-{SIDE_PX[5]}"
         self.indices = {shape: indices_of(shape, count) for shape in SHAPES}
-        if not (self.folder / "done.json").exists():
-            self._draw()
-        self.maps = {shape: self._map(shape, "r") for shape in SHAPES if len(self.indices[shape])}
+        self._draw()
+        self.maps = {shape: self._map(self._path(shape), shape, "r") for shape in SHAPES if len(self.indices[shape])}
 
-    def _map(self, shape: tuple[int, int], mode: str) -> np.memmap:
-        height, width = picture_size_px(shape)
-        size = (len(self.indices[shape]), height, width, 3)
-        return np.memmap(self.folder / f"{shape[0]}x{shape[1]}.u8", dtype=np.uint8, mode=mode, shape=size)
+    def _path(self, shape: tuple[int, int]) -> Path:
+        return self.folder / f"{shape[0]}x{shape[1]}.u8"
+
+    def _map(self, path: Path, shape: tuple[int, int], mode: str) -> np.memmap:
+        size = (len(self.indices[shape]), *picture_size_px(shape), 3)
+        return np.memmap(path, dtype=np.uint8, mode=mode, shape=size)
 
     def _draw(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for shape, indices in self.indices.items():
-            if not len(indices):
+            path = self._path(shape)
+            if path.exists() or not len(indices):
                 continue
             height, width = picture_size_px(shape)
-            store = self._map(shape, "w+")
+            store = self._map(path.with_suffix(".part"), shape, "w+")
             for row, index in enumerate(indices):
                 store[row] = render(describe(int(index)), width, height)
             store.flush()
-        (self.folder / "done.json").write_text(json.dumps({"count": self.count, "version": DATA_VERSION}))
+            path.with_suffix(".part").replace(path)
 
     def pick(self, rng: np.random.Generator, size: int, *, square: float = 0.75, area: bool = True) -> Batch:
         """A random batch of one shape; with `area`, larger pictures come in smaller batches."""

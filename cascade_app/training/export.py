@@ -118,6 +118,8 @@ def export(work: Path, target: Path, *, seed: int = 0) -> dict:
     (building / "model_index.json").write_text(json.dumps(MODEL_INDEX, indent=2) + "\n")
     (building / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
     (building / "README.md").write_text(model_card(provenance))
+    for path in building.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     # What other tools keep beside the weights (evaluation sheets, results) stays.
     if target.exists():
         for path in target.iterdir():
@@ -129,9 +131,8 @@ def export(work: Path, target: Path, *, seed: int = 0) -> dict:
 
 
 def model_card(provenance: dict) -> str:
-    rows = "\n".join(
-        f"| {part} | {about['steps']} | {about['minutes']} |" for part, about in provenance["parts"].items()
-    )
+    parts = provenance["parts"].items()
+    rows = "\n".join(f"| {part} | {about['steps']} | {about['minutes']} |" for part, about in parts)
     return f"""---
 license: apache-2.0
 tags: [text-to-image, stable-cascade]
@@ -147,8 +148,9 @@ sun, moon, stars, clouds, birds, snow; pine trees, house, cabin, sailboat, light
 twelve colours, on the left, in the centre or on the right) and icons (circle, square, triangle, star, diamond; one above,
 below or beside another; on a coloured background). Words it does not know are ignored. 192 to 384 px a side.
 
-**How it was made.** From nothing, by `cascade_app/training` in this repository, on pictures drawn by `cascade_app/training/scenes.py`;
-no other data and no other weights. Both diffusion stages predict x0 (`prediction_type: sample`) with a squared-cosine schedule.
+**How it was made.** From nothing, by `cascade_app/training` in this repository, on pictures drawn by
+`cascade_app/training/scenes.py`; no other data and no other weights. Both diffusion stages predict x0
+(`prediction_type: sample`) with a squared-cosine schedule.
 
 | part | steps | minutes |
 |---|---|---|

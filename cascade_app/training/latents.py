@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cascade_app.training.data import SHAPES, Pictures, decoder_side, indices_of, picture_size_px, to_tensor
+from cascade_app.training.data import SHAPES, Pictures, indices_of, picture_size_px, to_tensor
 from cascade_app.training.loop import autocast, pick_device
 from cascade_app.training.scenes import render
 from cascade_app.training.workdir import add_work_dir_argument, work_dir
@@ -49,7 +49,7 @@ class LatentCache:
             return np.load(path, mmap_mode="r")
         self.folder.mkdir(parents=True, exist_ok=True)
         height, width = picture_size_px(shape)
-        size = (4, decoder_side(shape[0]), decoder_side(shape[1])) if self.kind == "vqgan" else (16, *shape)
+        size = (4, height // 4, width // 4) if self.kind == "vqgan" else (16, *shape)
         indices = self.indices[shape]
         result = np.empty((len(indices), *size), dtype=np.float16)
         drawn = int((indices < self.data.count).sum())

@@ -1,0 +1,270 @@
+"""Measures a checkpoint, and lays contact sheets out for people to look at. Its last line is one JSON object.
+
+    python -m cascade_app.training.evaluate --checkpoint assets/pocket --sheets assets/sheets
+    python -m cascade_app.training.evaluate --checkpoint DIR --prompts prompts.txt
+
+Prompts name held-out combinations. What a picture shows is read off by a classifier trained on renders only
+(classifier.py; trained now if there is none); its own accuracy stands beside. "shuffled" judges the same pictures
+against other prompts' attributes: that is chance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cascade_app.training import classifier
+from cascade_app.training.attributes import NAMES
+from cascade_app.training.captions import full_caption
+from cascade_app.training.darkroom import Darkroom, Setting
+from cascade_app.training.data import to_tensor
+from cascade_app.training.scenes import render
+from cascade_app.training.sheets import contact_sheet
+from cascade_app.training.stage_a import to_bytes
+from cascade_app.training.workdir import add_work_dir_argument, work_dir
+from cascade_app.training.world import ATTRIBUTES, COLOURS, Scene, describe, labels
+
+GROUPS = {
+    "colour": ("terrain_colour", "object_colour", "background", "shape_colour", "other_colour"),
+    "object": ("object", "body"),
+    "position": ("object_position", "body_position", "shape_position"),
+    "time_of_day": ("time",),
+    "terrain": ("terrain",),
+    "shape": ("shape", "other_shape"),
+    "relation": ("relation",),
+}
+FREE_PROMPTS = (
+    "a white lighthouse on a rock in a blue sea at sunset",
+    "a red sun over blue mountains",
+    "night",
+    "cactus",
+    "mountains",
+    "a lonely red cabin in the snow, beautiful, highly detailed",
+    "sailboat",
+    "zorblat quendish hills",
+    "hot air balloons over the desert, masterpiece, 4k",
+    "a yellow star on a purple background",
+    "city at night",
+    "an old windmill in green fields, morning light",
+    "purple sea, orange sky",
+    "a tent under the stars",
+    "sunset",
+    "blue",
+)
+
+
+def wanted(scenes: list[Scene]) -> np.ndarray:
+    """Attributes that the full captions name, (N, attributes); -1 where one is not named."""
+    table = np.array([list(labels(scene).values()) for scene in scenes])
+    for column, name in enumerate(NAMES):
+        if ATTRIBUTES[name][0] == "none":
+            table[table[:, column] == 0, column] = -1
+        if name == "size":
+            table[table[:, column] == 1, column] = -1
+    return table
+
+
+def accuracy(read: np.ndarray, asked: np.ndarray) -> dict[str, float]:
+    """Share of the named attributes that are read as asked: by attribute, by group, and the mean of the groups."""
+    right, counts = (read == asked) & (asked >= 0), asked >= 0
+    by_name = {n: float(right[:, i].sum() / counts[:, i].sum()) for i, n in enumerate(NAMES) if counts[:, i].any()}
+    result = {}
+    for group, names in GROUPS.items():
+        columns = [NAMES.index(name) for name in names]
+        if counts[:, columns].any():
+            result[group] = float(right[:, columns].sum() / counts[:, columns].sum())
+    result["mean"] = float(np.mean(list(result.values())))
+    result["by_attribute"] = {name: round(value, 3) for name, value in by_name.items()}
+    return {key: round(value, 3) if isinstance(value, float) else value for key, value in result.items()}
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return round(float(-10 * torch.log10(((a - b) ** 2).mean().clamp_min(1e-10))), 2)
+
+
+def held_out_scenes(count: int) -> list[Scene]:
+    """Three landscapes to one icon, none of whose combinations training has seen."""
+    return [describe(20_000_000 + i, held_out=True, kind="icon" if i % 4 == 3 else "landscape") for i in range(count)]
+
+
+def follows_prompts(room: Darkroom, judge, scenes: list[Scene], sheets: Path | None) -> tuple[dict, Tensor]:
+    """Attribute accuracy of real and shuffled prompts, and of what previews show by step."""
+    prompts, seeds = [full_caption(scene) for scene in scenes], list(range(len(scenes)))
+    pictures, estimates = room.pictures(prompts, seeds)
+    asked, read = wanted(scenes), classifier.read(judge, pictures)
+    kinds = [type(scene).__name__ for scene in scenes]
+    order, dice = np.arange(len(scenes)), random.Random(0)
+    for kind in set(kinds):
+        rows = [i for i, k in enumerate(kinds) if k == kind]
+        order[rows] = dice.sample(rows, len(rows))
+    previews = {}
+    for step in (1, 3, 5, 10, 15, 20):
+        if step <= len(estimates):
+            shown = room.checkpoint.preview_prior(estimates[step - 1])
+            previews[str(step)] = accuracy(classifier.read(judge, shown), asked)["mean"]
+    if sheets:
+        contact_sheet(list(to_bytes(pictures)), sheets / "held-out.png", titles=prompts)
+        steps = [to_bytes(room.checkpoint.preview_prior(estimates[s - 1][:8])) for s in (1, 3, 5, 10, 20)]
+        contact_sheet([p for row in steps for p in row], sheets / "previews.png", side_px=128)
+    return {
+        "real": accuracy(read, asked),
+        "shuffled": accuracy(read, asked[order]),
+        "previews_by_step": previews,
+        "clip_score": room.clip_score(pictures, prompts),
+    }, pictures
+
+
+def reconstruction(room: Darkroom, count: int, sheets: Path | None) -> dict | None:
+    """PSNR of Stage A alone and of encoder -> B -> A, on renders that training has not seen."""
+    originals = to_tensor(np.stack([render(describe(30_000_000 + i)) for i in range(count)]))
+    restored = room.restore(originals)
+    if restored is None:
+        return None
+    if sheets:
+        rows = [*to_bytes(originals[:8]), *to_bytes(restored[0][:8]), *to_bytes(restored[1][:8])]
+        contact_sheet(rows, sheets / "reconstruction.png")
+    return {"stage_a_db": psnr(restored[0], originals), "whole_db": psnr(restored[1], originals)}
+
+
+def guidance_sweep(room: Darkroom, judge, scenes: list[Scene], sheets: Path | None) -> dict:
+    prompts, seeds, result, rows = [full_caption(s) for s in scenes], list(range(len(scenes))), {}, []
+    for scale in (1.0, 2.0, 4.0, 7.0):
+        pictures, _ = room.pictures(prompts, seeds, setting=Setting(guidance=scale))
+        result[f"{scale:g}"] = accuracy(classifier.read(judge, pictures), wanted(scenes))["mean"]
+        rows += list(to_bytes(pictures[:8]))
+    if sheets:
+        contact_sheet(rows, sheets / "guidance.png")
+    return result
+
+
+def negative_prompt(room: Darkroom, judge, count: int, sheets: Path | None) -> dict:
+    """How often the colour an unprompted object mostly takes is still there when the negative prompt names it."""
+    prompts, seeds = ["a house in front of hills at noon"] * count, list(range(count))
+    column = NAMES.index("object_colour")
+    plain, _ = room.pictures(prompts, seeds)
+    colours = classifier.read(judge, plain)[:, column]
+    common = int(np.bincount(colours, minlength=len(COLOURS)).argmax())
+    avoided, _ = room.pictures(prompts, seeds, against=[f"a {COLOURS[common]} house"] * count)
+    after = classifier.read(judge, avoided)[:, column]
+    if sheets:
+        contact_sheet([*to_bytes(plain[:8]), *to_bytes(avoided[:8])], sheets / "negative.png")
+    return {
+        "colour": COLOURS[common],
+        "without": round(float((colours == common).mean()), 3),
+        "with": round(float((after == common).mean()), 3),
+    }
+
+
+def fewer_steps_and_bits(room: Darkroom, judge, scenes: list[Scene], first: Tensor, folder: Path) -> dict:
+    prompts, seeds = [full_caption(s) for s in scenes], list(range(len(scenes)))
+    short, _ = room.pictures(prompts, seeds, setting=Setting(prior_steps=8, decoder_steps=4))
+    half, _ = Darkroom(folder, dtype=torch.bfloat16).pictures(prompts, seeds)
+    return {
+        "steps_8_4": {
+            "mean": accuracy(classifier.read(judge, short), wanted(scenes))["mean"],
+            "psnr_db": psnr(short, first),
+        },
+        "bfloat16": {
+            "mean": accuracy(classifier.read(judge, half), wanted(scenes))["mean"],
+            "psnr_db": psnr(half, first),
+        },
+    }
+
+
+def seconds_per_picture(room: Darkroom) -> float:
+    """Wall time of one picture at the default steps on two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    room.pictures(["a red sun over blue mountains"], [0])
+    begin = time.perf_counter()
+    room.pictures(["a red sun over blue mountains"], [1])
+    taken = time.perf_counter() - begin
+    torch.set_num_threads(before)
+    return round(taken, 2)
+
+
+def day_and_night(room: Darkroom, judge, count: int) -> dict:
+    """What the classifier reads off "... at night" and "... at noon"."""
+    column, result = NAMES.index("time"), {}
+    for when in ("night", "noon"):
+        pictures, _ = room.pictures([f"mountains at {when}"] * count, list(range(count)))
+        read = classifier.read(judge, pictures)[:, column]
+        result[when] = round(float((read == ATTRIBUTES["time"].index(when)).mean()), 3)
+    return result
+
+
+def free_sheet(room: Darkroom, prompts: list[str], path: Path, *, columns: int = 8) -> Tensor:
+    pictures, _ = room.pictures(prompts, list(range(100, 100 + len(prompts))))
+    contact_sheet(list(to_bytes(pictures)), path, columns=columns, titles=prompts)
+    return pictures
+
+
+def sixty_four(dice: random.Random) -> list[str]:
+    """The committed sheet's prompts: the written ones, then captions of scenes nobody picked."""
+    from cascade_app.training.captions import caption
+
+    drawn = [caption(describe(40_000_000 + i), dice, explicit=0.6) for i in range(64 - len(FREE_PROMPTS))]
+    return [*FREE_PROMPTS, *drawn]
+
+
+def evaluate(folder: Path, work: Path, *, count: int, sheets: Path | None) -> dict:
+    room, judge = Darkroom(folder), classifier.load(work)
+    scenes = held_out_scenes(count)
+    followed, pictures = follows_prompts(room, judge, scenes, sheets)
+    few = max(8, count // 4)
+    result = {
+        "checkpoint": folder.name,
+        "prompts": count,
+        "held_out": followed,
+        "classifier_on_renders": {k: round(v, 3) for k, v in classifier.own_accuracy(judge).items()},
+        "reconstruction": reconstruction(room, few, sheets),
+        "guidance": guidance_sweep(room, judge, scenes[:few], sheets),
+        "negative_prompt": negative_prompt(room, judge, few, sheets),
+        "night_and_noon": day_and_night(room, judge, 8),
+        "seconds_per_picture": seconds_per_picture(room),
+    }
+    result.update(fewer_steps_and_bits(room, judge, scenes[:few], pictures[:few], folder))
+    if sheets:
+        free_sheet(room, sixty_four(random.Random(0)), sheets / "sheet-64.png")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_work_dir_argument(parser)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=128, help="held-out prompts (default 128)")
+    parser.add_argument("--sheets", type=Path, help="where contact sheets go (default: the work dir's evaluation/)")
+    parser.add_argument(
+        "--prompts", type=Path, help="a text file, one prompt a line: only these, with a sheet and CLIP score"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    work = work_dir(arguments.work_dir)
+    sheets = arguments.sheets or work / "evaluation"
+    if arguments.prompts:
+        prompts = [line.strip() for line in arguments.prompts.read_text().splitlines() if line.strip()]
+        room = Darkroom(arguments.checkpoint)
+        pictures = free_sheet(room, prompts, sheets / "prompts.png")
+        result = {
+            "checkpoint": arguments.checkpoint.name,
+            "prompts": len(prompts),
+            "clip_score": room.clip_score(pictures, prompts),
+        }
+    else:
+        if not (work / "final" / "classifier.pt").exists():
+            classifier.train(work, minutes=6)
+        result = evaluate(arguments.checkpoint, work, count=arguments.count, sheets=sheets)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""A work folder with a handful of pictures and an untrained set of finished parts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+COUNT = 80  # enough for every aspect ratio to have a picture or two
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory):
+    """A work folder in which every part is "finished", untrained."""
+    from cascade_app.diffusion.effnet import ImageEncoder
+    from cascade_app.diffusion.preview import Previewer
+    from cascade_app.training import clip, encoder, stage_a, stage_b, tokenizer, unets
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("train")
+    made = tokenizer.load(folder / "tokenizer")
+    parts = {
+        "stage_a": stage_a.new_model(),
+        "encoder": ImageEncoder(),
+        "previewer": Previewer(encoder.PREVIEWER_WIDTHS),
+        "text_encoder": clip.new_text_encoder(made),
+        "text_encoder_c": clip.new_text_encoder(made),
+        "image_encoder": clip.new_image_encoder(),
+        "stage_b": stage_b.new_model(),
+        "stage_c": unets.new_unet(unets.PRIOR),
+    }
+    for name, module in parts.items():
+        stage_a.save_final(folder, name, module.state_dict())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(work):
+    from cascade_app.training.data import Pictures
+
+    return Pictures(work, COUNT)

@@ -1,0 +1,117 @@
+"""The drawn world: deterministic pictures, captions that tell the truth, combinations kept out of training."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from cascade_app.training import captions, tokenizer
+from cascade_app.training.scenes import render
+from cascade_app.training.world import ATTRIBUTES, COLOURS, Icon, Landscape, describe, is_held_out, labels
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [describe(seed) for seed in range(600)]
+
+
+def test_a_seed_is_one_picture():
+    for seed in range(12):
+        assert describe(seed) == describe(seed)
+        assert np.array_equal(render(describe(seed)), render(describe(seed)))
+
+
+def test_pictures_differ():
+    assert len({render(describe(seed)).tobytes() for seed in range(24)}) == 24
+
+
+@pytest.mark.parametrize(("width", "height"), [(192, 192), (256, 384), (384, 224), (320, 288)])
+def test_any_size(width, height):
+    for seed in range(8):
+        picture = render(describe(seed), width, height)
+        assert picture.shape == (height, width, 3)
+        assert picture.dtype == np.uint8
+
+
+def test_held_out_combinations_are_never_trained_on(scenes):
+    assert not any(is_held_out(scene) for scene in scenes)
+    others = [describe(seed, held_out=True) for seed in range(200)]
+    assert all(is_held_out(scene) for scene in others)
+    seen = {(s.terrain, s.time, s.object) for s in scenes if isinstance(s, Landscape) and s.object}
+    assert not seen & {(s.terrain, s.time, s.object) for s in others if isinstance(s, Landscape)}
+
+
+def test_every_value_occurs():
+    seen = {name: set() for name in ATTRIBUTES}
+    for seed in range(3000):
+        for name, value in labels(describe(seed)).items():
+            seen[name].add(value)
+    for name, values in ATTRIBUTES.items():
+        assert set(range(len(values))) <= seen[name], name
+
+
+def test_the_full_caption_names_every_attribute(scenes):
+    for scene in scenes:
+        text = captions.full_caption(scene)
+        if isinstance(scene, Icon):
+            named = [scene.shape, scene.colour, f"{scene.background} background"]
+            if scene.relation:
+                named += [scene.relation, scene.other_shape, scene.other_colour]
+        else:
+            named = [scene.time, captions.WORDS[scene.terrain][0].split()[-1]]
+            named += [c for c in (scene.terrain_colour, scene.sky_colour) if c]
+            if scene.object:
+                named += [scene.object_colour, captions.WORDS[scene.object][0], scene.object_position]
+            if scene.body:
+                named += [scene.body, scene.body_position]
+        for word in named:
+            assert word in text, (word, text)
+
+
+def test_a_caption_says_nothing_that_is_not_so(scenes):
+    rng = random.Random(0)
+    for scene in scenes:
+        text = captions.caption(scene, rng)
+        if isinstance(scene, Icon):
+            true = {scene.colour, scene.other_colour, scene.background}
+        else:
+            true = {scene.terrain_colour, scene.sky_colour, scene.object_colour, scene.body_colour}
+            if "clouds" in scene.weather:
+                true.add("white")
+            for other in set(ATTRIBUTES["time"]) - {scene.time}:
+                assert other not in text.split(), text
+        # "an orange" and the like may only be colours that are there.
+        for colour in set(COLOURS) - true:
+            assert colour not in text.replace(",", "").split(), (colour, text, scene)
+
+
+def test_relations_are_drawn_as_said():
+    for seed in range(400):
+        scene = describe(seed, kind="icon")
+        if scene.relation not in ("above", "below"):
+            continue
+        picture = render(scene).astype(int)
+        upper, lower = (
+            (scene.colour, scene.other_colour) if scene.relation == "above" else (scene.other_colour, scene.colour)
+        )
+        if upper == lower:
+            continue
+        from cascade_app.training.palettes import NAMED
+
+        assert np.abs(picture[70, 128] - NAMED[upper]).max() < 12, scene
+        assert np.abs(picture[187, 128] - NAMED[lower]).max() < 12, scene
+
+
+def test_the_tokenizer_holds_every_caption_and_any_text(tmp_path):
+    made = tokenizer.train(tmp_path / "tokenizer")
+    loaded = tokenizer.load(tmp_path / "tokenizer")
+    rng = random.Random(1)
+    for seed in range(500):
+        tokens = loaded(captions.caption(describe(seed), rng)).input_ids
+        assert len(tokens) <= tokenizer.MAX_TOKENS
+    assert len(made) == len(loaded) == tokenizer.VOCABULARY
+    odd = "Ünïcödé 日本 \U0001f600 zzyzx"
+    assert loaded.unk_token_id not in loaded(odd).input_ids[1:-1]
+    assert {p.name for p in (tmp_path / "tokenizer").iterdir()} >= {"vocab.json", "merges.txt", "tokenizer_config.json"}
