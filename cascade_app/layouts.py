@@ -200,7 +200,7 @@ def file_sources(files: Iterable[Path], *, first: Path | None = None) -> dict[st
         try:
             header = read_header(file)
             for name, prefix in find_parts(header).items():
-                tensors = part_tensors(header, prefix)
+                tensors = part_tensors(name, header, prefix)
                 wide = any(info.dtype in ("F32", "F64") for info in tensors.values())
                 rank = (file != first, -count_parameters(tensors), wide, file.name)
                 ranked.setdefault(name, []).append((rank, Source(file, prefix)))
@@ -228,7 +228,7 @@ def file_facts(name: str, source: Source) -> PartFacts:
         config = infer_config(name, header, source.prefix)
     except NotRecognised as error:
         raise CheckpointDamaged(f"{brief(source.path)} {error}. Copy it again.") from error
-    parameters = count_parameters(part_tensors(header, source.prefix))
+    parameters = count_parameters(part_tensors(name, header, source.prefix))
     known = published_part(name, config)
     return PartFacts(name, known.title if known else name, parameters * 2, parameters, config, source)
 

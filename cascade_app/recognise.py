@@ -78,10 +78,7 @@ def infer_config(name: str, header: Header, prefix: str = "") -> dict[str, Any]:
     Raises:
         NotRecognised: its shapes are not those of a cascade's part.
     """
-    shapes = {key: info.shape for key, info in part_tensors(header, prefix).items()}
-    outside = prefix.removesuffix("transformer.") + "text_projection"
-    if name == "text_encoder" and outside in header:  # as OpenAI stores it, transposed
-        shapes["text_projection.weight"] = header[outside].shape[::-1]
+    shapes = {key: info.shape for key, info in part_tensors(name, header, prefix).items()}
     build: Callable[[Shapes], dict[str, Any]] = {
         "prior": _prior, "decoder": _decoder, "vqgan": _vqgan, "text_encoder": _text_encoder,
     }[name]  # fmt: skip
@@ -244,6 +241,14 @@ def _text_encoder(shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def part_tensors(header: Header, prefix: str) -> dict[str, TensorInfo]:
-    """The tensors under a prefix, their keys without it."""
-    return {key.removeprefix(prefix): info for key, info in header.items() if key.startswith(prefix)}
+def part_tensors(name: str, header: Header, prefix: str) -> dict[str, TensorInfo]:
+    """The tensors of one part, their keys without its prefix."""
+    tensors = {key.removeprefix(prefix): info for key, info in header.items() if key.startswith(prefix)}
+    if name == "text_encoder" and (outside := header.get(outer_projection(prefix))) is not None:
+        tensors["text_projection.weight"] = TensorInfo(outside.dtype, outside.shape[::-1])
+    return tensors
+
+
+def outer_projection(prefix: str) -> str:
+    """The key of a text encoder's projection where it lies beside the transformer, transposed, as OpenAI's CLIP has it."""
+    return prefix.removesuffix("transformer.") + "text_projection"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascade_app.recognise import part_tensors
+from cascade_app.recognise import outer_projection, part_tensors
 from cascade_app.weights import TensorInfo, read_header
 
 
@@ -43,12 +43,11 @@ def refs_in_file(name: str, path: Path, prefix: str) -> dict[str, TensorRef]:
     """Tensors of the part `name` in a single file, by diffusers' (transformers') names."""
     header = read_header(path)
     refs: dict[str, TensorRef] = {}
-    for key, info in part_tensors(header, prefix).items():
-        refs.update(_renamed(name, key, _ref(path, prefix + key, info)))
-    outside = prefix.removesuffix("transformer.") + "text_projection"
-    if name == "text_encoder" and outside in header and len(header[outside].shape) == 2:
-        shape = header[outside].shape[::-1]
-        refs["text_projection.weight"] = TensorRef(path, outside, shape, header[outside].dtype, transposed=True)
+    for key, info in part_tensors(name, header, prefix).items():
+        if prefix + key in header:
+            refs.update(_renamed(name, key, _ref(path, prefix + key, info)))
+        else:
+            refs[key] = TensorRef(path, outer_projection(prefix), info.shape, info.dtype, transposed=True)
     return refs
 
 
