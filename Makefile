@@ -48,9 +48,9 @@ endif
 
 $(VENV_PYTHON):
 	@command -v $(PYTHON) >/dev/null || { \
-		echo "$(PYTHON) was not found. Install Python 3.10 or later, or name yours: make PYTHON=/path/to/python3" >&2; exit 1; }
+		echo "$(PYTHON) was not found. Install Python 3.10 or later, or name yours: make run PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
-		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but 3.10 or later is needed. Name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but 3.10 or later is needed. Name a newer one: make run PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 		echo "$(PYTHON) lacks its venv or ensurepip module. On Debian and Ubuntu, install it with: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(FOLDER)

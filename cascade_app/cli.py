@@ -4,7 +4,8 @@ It sits at the top of the house, beside `app.py`: it joins settings, engine and 
 Flags come from `request.FIELDS` and values go through `GenerationRequest.from_values` as typed, so page and command
 line refuse the same things in the same words. The engine is imported once the request is known to be possible.
 
-Exit codes: 0 done, 1 the run failed, 2 a mistake in what was asked, 130 cancelled with Ctrl+C. Every failure is one
+Exit codes: 0 done, 1 the run failed, 2 a mistake in what was asked, 3 no placement fits (plan), 130 cancelled with
+Ctrl+C. Every failure is one
 line on standard error; with CASCADE_DEBUG=1 an unexpected one comes with its traceback.
 """
 
@@ -24,18 +25,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from cascade_app import __version__
+from cascade_app import __version__, plan_command
 from cascade_app.catalogue import find_checkpoint
-from cascade_app.errors import CascadeError, CheckpointError, InvalidRequest, RenderFailed, SettingsError
+from cascade_app.errors import (
+    CascadeError,
+    CheckpointError,
+    DownloadFailed,
+    InvalidRequest,
+    RenderFailed,
+    SettingsError,
+)
 from cascade_app.events import STAGE_TITLES, Event, Finished, ImageReady, StageStarted, StepDone, Waiting
 from cascade_app.gallery.png import encode_png
 from cascade_app.plan import GenerationPlan, draw_seed, make_plan
 from cascade_app.request import FIELDS, Field, GenerationRequest
+from cascade_app.runtime.memory import NothingFits
 from cascade_app.serving.backend import Backend
 from cascade_app.settings import Settings
 
 SECONDS = ("conditioning", "prior", "decoder", "vqgan", "total")
 MISTAKES = (InvalidRequest, SettingsError, CheckpointError)
+NO_MISTAKE = (DownloadFailed,)  # a checkpoint's trouble, but not of the user's making
 
 MakeBackend = Callable[[Settings], Backend]
 
@@ -59,10 +69,9 @@ def main(argv: Sequence[str] | None = None, *, make_backend: MakeBackend = load_
         return arguments.run(arguments, settings, make_backend)
     except KeyboardInterrupt:
         return complain("Cancelled.", 130)
-    except MISTAKES as error:
-        return complain(error.message, 2)
     except CascadeError as error:
-        return complain(error.message, 1)
+        mistake = isinstance(error, MISTAKES) and not isinstance(error, NO_MISTAKE)
+        return complain(error.message, 2 if mistake else 1)
     except Exception as error:
         if settings.debug:
             traceback.print_exc()
@@ -113,6 +122,10 @@ def build_parser() -> Parser:
             generate.add_argument(
                 flag_of(field), dest=field.name, metavar=_METAVAR[field.kind], help=_help_of(field)
             )
+
+    plan = commands.add_parser("plan", help="say what would go where on a card of some size, reading no weights")
+    plan.set_defaults(run=run_plan)
+    plan_command.add_arguments(plan)
 
     serve = commands.add_parser("serve", help="serve the page")
     serve.set_defaults(run=run_serve, environment=_serve_environment)
@@ -285,6 +298,17 @@ class Bar:
             columns = shutil.get_terminal_size().columns
             self._stream.write("\r\x1b[K" + text[: columns - 1])
             self._stream.flush()
+
+
+# --- plan ------------------------------------------------------------------------------------------------------------
+
+
+def run_plan(arguments: argparse.Namespace, settings: Settings, _make_backend: MakeBackend) -> int:
+    try:
+        plan_command.report(arguments, settings)
+    except NothingFits as error:
+        return complain(error.message, plan_command.NOTHING_FITS)
+    return 0
 
 
 # --- serve -----------------------------------------------------------------------------------------------------------

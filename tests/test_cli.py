@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from cascade_app.cli import SECONDS, Bar, build_parser, flag_of, main
-from cascade_app.errors import CheckpointDamaged, RenderFailed
+from cascade_app.errors import CheckpointDamaged, DownloadFailed, RenderFailed
 from cascade_app.events import Event, ImageReady, StageStarted, StepDone, Waiting
 from cascade_app.gallery.png import read_request
 from cascade_app.request import FIELDS, GenerationRequest
@@ -262,6 +262,7 @@ def test_serve_takes_its_port_as_the_setting(capsys, monkeypatch: pytest.MonkeyP
     ("failure", "code", "why"),
     [
         (CheckpointDamaged("prior/config.json is missing. Copy the checkpoint again."), 2, "prior/config.json is missing."),
+        (DownloadFailed("prior/ could not be fetched. Try again later."), 1, "Try again later."),
         (RenderFailed("The device ran out of memory; choose a smaller size."), 1, "ran out of memory"),
         (ZeroDivisionError("division\nby zero"), 1, "ZeroDivisionError: division by zero (unexpected; CASCADE_DEBUG=1"),
     ],
