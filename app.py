@@ -8,6 +8,7 @@ A hosted Space runs it as it is.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ def main() -> int:
         settings = hosted(Settings.from_env())
     except SettingsError as error:
         return _refuse(error.message)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     stop = _stop_on_signals()

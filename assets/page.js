@@ -77,12 +77,16 @@
     }
   });
 
+  // Gradio mounts the panels one after the other; the page is shown when all are there, so that none pushes another, and
+  // in its own typeface.
+  const PARTS = [".cs-header", ".cs-easel", ".cs-session", "#field-prompt textarea", "#field-decoder_guidance input", ".cs-keys"];
   const waitForPage = new MutationObserver(() => {
-    if (!byId("easel")) return;
+    if (!PARTS.every((part) => document.querySelector(part))) return;
     const prompt = document.querySelector("#field-prompt textarea");
-    if (!prompt) return;
     waitForPage.disconnect();
+    document.fonts.ready.then(() => document.body.classList.add("cs-ready"));
     restoreTheme();
+    if (/Mac|iPhone|iPad/.test(navigator.platform)) document.body.style.setProperty("--cs-key-generate", '"\u2318 \u21b5"');
     if (matchMedia("(pointer: fine)").matches) prompt.focus({ preventScroll: true }); // on a phone it would raise the keyboard
   });
   waitForPage.observe(document.documentElement, { childList: true, subtree: true });

@@ -48,7 +48,7 @@ def build_ui(backend: Backend, store: PictureStore, *, checkpoint: str, queue_si
         page = lay_out(backend, store, checkpoint=checkpoint)
         wire(page, blocks)
         add_api(backend, store, page.form.spec)
-    return blocks.queue(max_size=queue_size or None)
+    return blocks.queue(max_size=max(1, queue_size))
 
 
 def lay_out(backend: Backend, store: PictureStore, *, checkpoint: str) -> Page:

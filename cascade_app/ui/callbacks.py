@@ -108,7 +108,7 @@ class Page:
 
     def cancelled(self, pictures: list[Picture], chosen: int | None) -> Updates:
         """The run was cancelled; Gradio has closed its generator."""
-        note = markup.message("Cancelled. The engine is free again.", kind="note")
+        note = markup.message("Cancelled. The engine stops within one step.", kind="note")
         return {**self._at_rest(pictures, chosen), self.prompt.message: note}
 
     def not_started(self, pictures: list[Picture], chosen: int | None) -> Updates:

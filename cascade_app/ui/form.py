@@ -80,8 +80,9 @@ def read_form(sent: Sequence[Any], spec: CheckpointSpec) -> GenerationRequest:
 
 
 def plan_values(sent: Sequence[Any]) -> list[Any]:
-    """The same values with a stand-in for an empty prompt: a plan can be stated before there is one."""
+    """The same values with a stand-in for an empty prompt and an open seed: a plan can be stated without them."""
     values = list(sent)
+    values[-1] = True  # randomise
     if not isinstance(values[0], str) or not values[0].strip():
         values[0] = "a picture"
     return values
