@@ -5,8 +5,7 @@ Flags come from `request.FIELDS` and values go through `GenerationRequest.from_v
 line refuse the same things in the same words. The engine is imported once the request is known to be possible.
 
 Exit codes: 0 done, 1 the run failed, 2 a mistake in what was asked, 3 no placement fits (plan), 130 cancelled with
-Ctrl+C. Every failure is one
-line on standard error; with CASCADE_DEBUG=1 an unexpected one comes with its traceback.
+Ctrl+C. Every failure is one line on standard error; with CASCADE_DEBUG=1 an unexpected one comes with its traceback.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from cascade_app.errors import (
     CheckpointError,
     DownloadFailed,
     InvalidRequest,
+    NothingFits,
     RenderFailed,
     SettingsError,
 )
@@ -39,7 +39,6 @@ from cascade_app.events import STAGE_TITLES, Event, Finished, ImageReady, StageS
 from cascade_app.gallery.png import encode_png
 from cascade_app.plan import GenerationPlan, draw_seed, make_plan
 from cascade_app.request import FIELDS, Field, GenerationRequest
-from cascade_app.runtime.memory import NothingFits
 from cascade_app.serving.backend import Backend
 from cascade_app.settings import Settings
 

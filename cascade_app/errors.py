@@ -2,6 +2,7 @@
 
     CascadeError                   anything we can explain to a user in one sentence
     |-- InvalidRequest             the user asked for something that cannot be: fix the field it names
+    |   `-- NothingFits            no placement of the weights fits into the memory there is
     |-- SettingsError              an environment variable holds a value we cannot use
     |-- CheckpointError            a checkpoint cannot be used
     |   |-- CheckpointNotFound     no such name, folder or file
@@ -37,6 +38,10 @@ class InvalidRequest(CascadeError):
     def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(message)
         self.field = field
+
+
+class NothingFits(InvalidRequest):
+    """No placement fits; the message says what the least would take."""
 
 
 class SettingsError(CascadeError):

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from cascade_app.errors import InvalidRequest
+from cascade_app.errors import NothingFits
 from cascade_app.plan import GenerationPlan
 from cascade_app.runtime.footprint import (
     count_unet,
@@ -40,10 +40,6 @@ class PartFacts(Protocol):
 
     bytes: int
     config: Mapping[str, Any]
-
-
-class NothingFits(InvalidRequest):
-    """No placement fits; the message says what the least would take."""
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from cascade_app.catalogue import find_checkpoint
-from cascade_app.errors import InvalidRequest
+from cascade_app.errors import InvalidRequest, NothingFits
 from cascade_app.plan import make_plan
 from cascade_app.request import GenerationRequest
 from cascade_app.runtime.footprint import count_unet
-from cascade_app.runtime.memory import CONTEXT_BYTES, NothingFits, candidates, choose, part_devices
+from cascade_app.runtime.memory import CONTEXT_BYTES, candidates, choose, part_devices
 from tests.small import small_decoder, small_prior
 
 CARDS_GB = (80, 24, 16, 12, 8, 6)
