@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import ctypes
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -37,6 +39,19 @@ def pick_device(name: str | None = None) -> torch.device:
 def autocast(device: torch.device) -> AbstractContextManager:
     """bfloat16 on CUDA. On a CPU float32: which of the two is faster differs from one CPU to the next."""
     return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def reuse_memory() -> None:
+    """Ask glibc to keep large blocks instead of returning them: a step's tensors then cost no page faults (5-10%)."""
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, (1 << 31) - 1)
 
 
 @dataclass
@@ -194,6 +209,7 @@ class Trainer:
 
     def run(self, *, save_every_s: float = 90, show_every_s: float = 15, sample_every_s: float = 240) -> None:
         """Train until the budget is spent, then save."""
+        reuse_memory()
         last_save = last_show = last_sample = time.monotonic()
         sums: dict[str, float] = {}
         count = 0
