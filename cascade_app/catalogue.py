@@ -24,13 +24,13 @@ from cascade_app.layouts import (
     brief,
     file_sources,
     folder_sources,
-    from_hub,
     hub_cache,
     hub_facts,
     hub_source,
     json_object,
     listed,
     local_facts,
+    looked_up_again,
     read_json,
     roots_of,
 )
@@ -94,8 +94,8 @@ class CheckpointSpec:
 
     @property
     def is_on_disk(self) -> bool:
-        """Nothing has to be fetched before it can be loaded."""
-        return all(source.path is not None for source in self.sources.values())
+        """Nothing has to be fetched before it can be loaded (a previewer is welcome, and can be done without)."""
+        return all(source.path is not None for name, source in self.sources.items() if name != "previewer")
 
     @property
     def missing_bytes(self) -> int:
@@ -147,7 +147,7 @@ def on_this_machine(spec: CheckpointSpec) -> CheckpointSpec:
     """`spec` with what the hub's cache holds looked up again, after a download."""
     return replace(
         spec,
-        parts=MappingProxyType({name: from_hub(part) for name, part in spec.parts.items()}),
+        parts=MappingProxyType({name: looked_up_again(part) for name, part in spec.parts.items()}),
         companions=MappingProxyType(
             {name: hub_source(source.hub) if source.hub else source for name, source in spec.companions.items()}
         ),

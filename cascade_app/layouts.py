@@ -50,7 +50,7 @@ class Source:
         """The same for the same weights, whichever checkpoint they are part of."""
         if self.hub is not None:
             return f"{self.hub.repository}@{self.hub.revision}:{self.hub.subfolder}/{self.hub.weights}"
-        return f"{self.path}:{self.prefix}"
+        return f"{self.path and self.path.resolve()}:{self.prefix}"
 
 
 @dataclass(frozen=True)
@@ -260,9 +260,11 @@ def hub_source(hub: HubFiles) -> Source:
 
 
 def hub_facts(part: published.PublishedPart) -> PartFacts:
-    """The facts of a published part, from the table."""
+    """The facts of a published part: from the table, and from its files once they are here."""
     source = hub_source(part.hub)
-    return PartFacts(part.name, part.title, part.bytes, part.parameters, part.config, source, part.license)
+    if source.path is None:
+        return PartFacts(part.name, part.title, part.bytes, part.parameters, part.config, source, part.license)
+    return replace(folder_facts(part.name, source), title=part.title, license=part.license)
 
 
 def local_facts(name: str, source: Source) -> PartFacts:
@@ -270,6 +272,8 @@ def local_facts(name: str, source: Source) -> PartFacts:
     return file_facts(name, source) if source.path.is_file() else folder_facts(name, source)
 
 
-def from_hub(facts: PartFacts) -> PartFacts:
-    """`facts` with its source looked up again, after a download."""
-    return replace(facts, source=hub_source(facts.source.hub)) if facts.source.hub else facts
+def looked_up_again(facts: PartFacts) -> PartFacts:
+    """`facts` with its source as it is now, after a download."""
+    if facts.source.hub is None or (source := hub_source(facts.source.hub)).path is None:
+        return facts
+    return replace(folder_facts(facts.name, source), title=facts.title, license=facts.license)
