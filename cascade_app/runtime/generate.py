@@ -1,6 +1,7 @@
 """generate(manager, request) -> Iterator[Event]: a whole run, in the order it happens. Start reading here.
 
     plan            request + checkpoint -> shapes, seeds               (plan.py)
+    fetch           what is not on this machine yet comes from the hub    (fetching.py, download.py)
     ticket          wait for the one lock, telling how many are ahead    (lease.py)
     lease           where the weights go, from what is free now          (memory.py, offload.py)
     conditioning    prompt and negative prompt -> embeddings, cached    (conditioning.py)
@@ -28,6 +29,7 @@ from cascade_app.errors import RenderFailed
 from cascade_app.events import STAGE_TITLES, Event, Finished, ImageReady, Notice, RunStarted, StageStarted, StepDone
 from cascade_app.plan import GenerationPlan, draw_seed, make_plan
 from cascade_app.request import GenerationRequest
+from cascade_app.runtime.fetching import fetch
 from cascade_app.runtime.loader import Checkpoint, Preview
 from cascade_app.runtime.manager import Lease, PipelineManager
 from cascade_app.runtime.progress import Progress
@@ -44,6 +46,8 @@ def generate(manager: PipelineManager, request: GenerationRequest) -> Iterator[E
     """
     spec = find_checkpoint(request.checkpoint)
     plan = make_plan(draw_seed(request), spec)
+    yield from fetch(spec, manager.settings)
+    spec = find_checkpoint(request.checkpoint)  # knows now where the fetched files are
     with manager.turnstile.ticket() as ticket:
         yield from manager.turnstile.wait(ticket)
         checkpoint = manager.checkpoint(spec)

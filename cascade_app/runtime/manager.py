@@ -7,11 +7,13 @@ decided by `memory.py` and carried out by `offload.py`.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 
 from cascade_app.catalogue import CheckpointSpec
@@ -24,9 +26,10 @@ from cascade_app.runtime.memory import PARTS, Placement, candidates, choose
 from cascade_app.runtime.offload import Carrier, Offload
 from cascade_app.runtime.progress import Pace
 from cascade_app.settings import Settings
+from cascade_app.system import PartReport, SystemReport
 
-_KEPT_CHECKPOINTS = 2
 _KEPT_PROMPTS = 256
+_HOST_SHARE = 0.6  # of the memory that is free or ours, for weights kept on the host
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,10 @@ class PipelineManager:
         self.turnstile = Turnstile()
         self.carrier = carrier or Carrier(self.device)
         self.text_encoder_calls = 0
-        self._settings = settings
+        self.load_seconds: dict[str, float] = {}
+        self.settings = settings
+        self._element_bytes = torch.empty((), dtype=self.dtype).element_size()
+        self._leased = ""
         self._loading = threading.Lock()
         self._checkpoints: OrderedDict[str, Checkpoint] = OrderedDict()
         self._offloads: dict[str, Offload] = {}
@@ -79,19 +85,42 @@ class PipelineManager:
     def checkpoint(self, spec: CheckpointSpec) -> Checkpoint:
         """The loaded checkpoint, weights on the host, read from disk the first time. Two callers at once read it once.
 
+        Networks that another loaded checkpoint has from the same file are shared. What was used least recently, and is not in
+        use, makes room when the host's memory is short.
+
         Raises:
             CheckpointError: as `load_checkpoint`; what was loaded before stays usable.
         """
         key = str(spec.folder)
         with self._loading:
             if key not in self._checkpoints:
-                self._checkpoints[key] = load_checkpoint(spec, device=torch.device("cpu"), dtype=self.dtype)
-                while len(self._checkpoints) > _KEPT_CHECKPOINTS:
-                    old, _ = self._checkpoints.popitem(last=False)
-                    if old in self._offloads:
-                        self._offloads.pop(old).release()
+                self._make_room(sum(part.bytes for part in spec.parts.values()) * self._element_bytes // 2)
+                begin = time.monotonic()
+                self._checkpoints[key] = load_checkpoint(
+                    spec, device=torch.device("cpu"), dtype=self.dtype, shared=self._loaded_networks()
+                )
+                self.load_seconds[key] = time.monotonic() - begin
             self._checkpoints.move_to_end(key)
             return self._checkpoints[key]
+
+    def _loaded_networks(self) -> dict[str, torch.nn.Module]:
+        """Every loaded network by the key of its source."""
+        return {
+            part.source.key: getattr(loaded, name)
+            for loaded in self._checkpoints.values()
+            for name, part in loaded.spec.parts.items()
+        }
+
+    def _make_room(self, needed_bytes: int) -> None:
+        """Forget checkpoints, least recently used first, until the host has room for `needed_bytes` more."""
+        for key in list(self._checkpoints):
+            if needed_bytes <= host_bytes() * _HOST_SHARE:
+                return
+            if key == self._leased:
+                continue
+            del self._checkpoints[key]
+            if key in self._offloads:
+                self._offloads.pop(key).release()
 
     def lease(self, checkpoint: Checkpoint, plan: GenerationPlan) -> Lease:
         """Decide, from what is free now, where the weights go for this run. Call with the lock held.
@@ -99,17 +128,17 @@ class PipelineManager:
         Raises:
             NothingFits: the placement that was asked for does not fit.
         """
-        key = str(checkpoint.spec.folder)
+        key = self._leased = str(checkpoint.spec.folder)
         for other, offload in self._offloads.items():
             if other != key:
                 offload.release()
         parts = {name: getattr(checkpoint, name) for name in PARTS}
         offload = self._offloads.setdefault(key, Offload(parts, self.carrier))
         facts = {name: part_facts(part) for name, part in parts.items()}
-        wanted, _, storage = self._settings.placement.partition("+")
+        wanted, _, storage = self.settings.placement.partition("+")
         options = {
             "budget_bytes": self.budget_bytes(),
-            "element_bytes": torch.empty((), dtype=self.dtype).element_size(),
+            "element_bytes": self._element_bytes,
             "fp8": storage == "fp8",
         }
         placement = choose(facts, plan, wanted=wanted, **options)
@@ -125,13 +154,13 @@ class PipelineManager:
         if self.carrier.limit_bytes is not None:
             return self.carrier.limit_bytes
         free = free_bytes(self.device)
-        asked = self._settings.vram_budget_bytes
+        asked = self.settings.vram_budget_bytes
         return min(free, asked) if asked else free
 
     @torch.no_grad()
     def prompt_embeds(self, checkpoint: Checkpoint, offload: Offload, prompt: str) -> PromptEmbeds:
         """The embeddings of one prompt (one row), encoded once and shared by both stages. Call with the lock held."""
-        key = (str(checkpoint.spec.folder), prompt)
+        key = (checkpoint.spec.parts["text_encoder"].source.key, prompt)
         if key not in self._embeds:
             with offload.turn("text_encoder"):
                 self.text_encoder_calls += 1
@@ -140,6 +169,33 @@ class PipelineManager:
                 self._embeds.popitem(last=False)
         self._embeds.move_to_end(key)
         return self._embeds[key].to(offload.device)
+
+    def report(self) -> SystemReport:
+        """Where everything is, for the System panel."""
+        placement = self._offloads[self._leased].placement if self._leased in self._offloads else None
+        where = self._offloads[self._leased].where() if placement else {}
+        checkpoints = list(self._checkpoints.items())
+        return SystemReport(
+            device=device_name(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            device_free_bytes=free_bytes(self.device),
+            device_used_bytes=self.carrier.used_bytes,
+            host_free_bytes=host_bytes(),
+            placement=placement.kind if placement else "",
+            reason=placement.reason if placement else "",
+            parts=tuple(
+                PartReport(
+                    checkpoint=loaded.spec.title,
+                    name=name,
+                    bytes=part.bytes * self._element_bytes // 2,
+                    where=where.get(name, "host") if key == self._leased else "host",
+                )
+                for key, loaded in checkpoints
+                for name, part in loaded.spec.parts.items()
+            ),
+            load_seconds={loaded.spec.title: self.load_seconds[key] for key, loaded in checkpoints},
+            prompts_cached=len(self._embeds),
+        )
 
     def pace(self, checkpoint: Checkpoint) -> Pace:
         """What runs of this checkpoint have taught about its speed."""
@@ -152,6 +208,11 @@ def part_facts(part: torch.nn.Module) -> LoadedPart:
     return LoadedPart(2 * sum(parameter.numel() for parameter in part.parameters()), config)
 
 
+def host_bytes() -> int:
+    """Bytes of the host's memory that are free, or can be freed without swapping."""
+    return psutil.virtual_memory().available
+
+
 def free_bytes(device: torch.device) -> int:
     """Bytes free on a device for us, what torch holds for us included; 0 for the CPU."""
     if device.type == "cuda":
@@ -159,6 +220,15 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "mps":  # one memory for both: what Metal recommends to use at most; not tried where this was written
         return torch.mps.recommended_max_memory()
     return 0
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "Apple GPU"
+    return f"CPU, {torch.get_num_threads()} threads"
 
 
 def choose_device(settings: Settings) -> torch.device:

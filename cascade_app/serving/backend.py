@@ -10,6 +10,7 @@ from cascade_app.catalogue import CheckpointSpec
 from cascade_app.events import Event
 from cascade_app.plan import GenerationPlan
 from cascade_app.request import GenerationRequest
+from cascade_app.system import SystemReport
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class Backend(Protocol):
 
     def status(self) -> BackendStatus:
         """Where loading stands; returns at once."""
+
+    def system(self) -> SystemReport | None:
+        """Device, memory, placement and cache; None while loading."""
 
     def checkpoint(self, name: str) -> CheckpointSpec:
         """The facts of a checkpoint, weights unread. Raises CheckpointNotFound, CheckpointDamaged."""

@@ -15,6 +15,7 @@ from cascade_app.plan import GenerationPlan, draw_seed, make_plan
 from cascade_app.request import GenerationRequest
 from cascade_app.serving.backend import BackendStatus
 from cascade_app.settings import Settings
+from cascade_app.system import SystemReport
 
 if TYPE_CHECKING:
     from cascade_app.runtime.manager import PipelineManager
@@ -53,12 +54,15 @@ class LocalBackend:
 
     def _load(self) -> PipelineManager:
         self._status = BackendStatus("loading", "Loading PyTorch and diffusers.")
+        from cascade_app.runtime.fetching import fetch
         from cascade_app.runtime.manager import PipelineManager
 
         spec = find_checkpoint(self._settings.checkpoint)
-        self._status = BackendStatus("loading", f"Loading {spec.title}.")
         manager = PipelineManager(self._settings)
-        manager.checkpoint(spec)
+        for waiting in fetch(spec, self._settings):
+            self._status = BackendStatus("loading", waiting.reason)
+        self._status = BackendStatus("loading", f"Loading {spec.title}.")
+        manager.checkpoint(find_checkpoint(self._settings.checkpoint))
         return manager
 
     def _load_or_say_why(self) -> None:
@@ -72,6 +76,9 @@ class LocalBackend:
 
     def status(self) -> BackendStatus:
         return self._status
+
+    def system(self) -> SystemReport | None:
+        return self._manager.report() if self._manager else None
 
     def checkpoint(self, name: str) -> CheckpointSpec:
         return find_checkpoint(name)

@@ -102,7 +102,7 @@ def test_running_out_of_memory_steps_down_and_the_picture_stays(manager, ask, mo
     expected, _ = run(manager, request)
     fallen = card("auto", PLENTY)
     if start == "swap":
-        fallen._settings = Settings(device="cpu", dtype="float32", placement="swap")
+        fallen.settings = Settings(device="cpu", dtype="float32", placement="swap")
     fault = Fault(monkeypatch, stage, moment)
     pictures, events = run(fallen, request)
     assert fault.raised == 1
