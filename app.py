@@ -34,7 +34,7 @@ def main() -> int:
     from cascade_app.ui.blocks import build_ui, launch_options
 
     backend = LocalBackend(settings)
-    store = PictureStore(settings.data_dir / "pictures")
+    store = PictureStore((settings.data_dir / "pictures").resolve())  # as the web server will look for it
     blocks = build_ui(backend, store, checkpoint=settings.checkpoint, queue_size=settings.queue_size)
     try:
         _app, address, _share = blocks.launch(

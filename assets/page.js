@@ -77,6 +77,11 @@
     }
   });
 
+  const showProgressInTitle = () => {
+    const rail = document.querySelector("#easel [data-state=running] [role=progressbar]");
+    document.title = rail ? `${Math.round(rail.getAttribute("aria-valuenow"))}% Cascade Studio` : "Cascade Studio";
+  };
+
   // Gradio mounts the panels one after the other; the page is shown when all are there, so that none pushes another, and
   // in its own typeface.
   const PARTS = [".cs-header", ".cs-easel", ".cs-session", "#field-prompt textarea", "#field-decoder_guidance input", ".cs-keys"];
@@ -86,6 +91,7 @@
     waitForPage.disconnect();
     document.fonts.ready.then(() => document.body.classList.add("cs-ready"));
     restoreTheme();
+    new MutationObserver(showProgressInTitle).observe(byId("easel"), { subtree: true, childList: true, attributes: true });
     if (/Mac|iPhone|iPad/.test(navigator.platform)) document.body.style.setProperty("--cs-key-generate", '"\u2318 \u21b5"');
     if (matchMedia("(pointer: fine)").matches) prompt.focus({ preventScroll: true }); // on a phone it would raise the keyboard
   });

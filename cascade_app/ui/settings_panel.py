@@ -26,7 +26,13 @@ def build_settings_panel(form: Form) -> SettingsPanel:
             gr.HTML("<h3>Picture</h3>", apply_default_css=False, js_on_load=None)
             with gr.Row(elem_id="aspects"):
                 aspect = gr.Radio(
-                    list(presets(form.spec)), value="1:1", show_label=False, container=False, elem_id="aspect", scale=1
+                    list(presets(form.spec)),
+                    value="1:1",
+                    label="Aspect ratio",
+                    show_label=False,
+                    container=False,
+                    elem_id="aspect",
+                    scale=1,
                 )
                 swap = gr.Button("Swap", size="sm", elem_id="swap", scale=0, min_width=64)
             with gr.Row(elem_classes="cs-pair"):

@@ -33,11 +33,10 @@ expect.set_options(timeout=60_000)
 
 @dataclass
 class Server:
-    """A running `app.py`. `port` and `data_dir` are its own; `log_path` holds what it printed."""
+    """A running `app.py` on `port`; `log_path` holds what it printed."""
 
     process: subprocess.Popen
     port: int
-    data_dir: Path
     log_path: Path
 
     @property
@@ -63,14 +62,15 @@ def free_port() -> int:
 def start_server(folder: Path, **variables: str) -> Server:
     """Start `app.py` with a folder of its own; returns without waiting for it."""
     port = free_port()
+    data_dir = folder / ".local share é"  # hidden, as the default folder is, and with what a URL must quote
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CASCADE_", "GRADIO_"))}
-    environment |= {"CASCADE_PORT": str(port), "CASCADE_DATA_DIR": str(folder), "PYTHONUNBUFFERED": "1", **variables}
+    environment |= {"CASCADE_PORT": str(port), "CASCADE_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1", **variables}
     log_path = folder / "server.log"
     with log_path.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
-    return Server(process, port, folder, log_path)
+    return Server(process, port, log_path)
 
 
 def wait_for_page(server: Server) -> None:
@@ -133,21 +133,21 @@ def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]
     contexts: list[BrowserContext] = []
     watch = Watch()
 
-    def open_one(*, width: int = 1440, height: int = 900, scheme: str = "light", wait: bool = True) -> Page:
+    def open_one(*, width: int = 1440, height: int = 900, scheme: str = "light", phone: bool = False) -> Page:
         context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
+            viewport={"width": width, "height": height}, color_scheme=scheme, is_mobile=phone, has_touch=phone
         )
         contexts.append(context)
         page = context.new_page()
         watch.follow(page, server.port)
         page.goto(server.url)
         expect(page.locator("#plan .cs-plan")).not_to_be_empty()
-        if wait:
-            expect(page.locator("#lamp .cs-lamp")).to_have_attribute("data-state", "ready")
+        expect(page.locator("#lamp .cs-lamp")).to_have_attribute("data-state", "ready")
         return page
 
     yield open_one
+    complaints = list(watch.complaints)  # before the contexts close, which breaks off what is still under way
     for context in contexts:
         context.close()
-    assert watch.complaints == []
+    assert complaints == []
     assert watch.foreign == []

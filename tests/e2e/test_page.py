@@ -202,11 +202,22 @@ def test_a_second_tab_hears_its_place_and_a_closed_tab_frees_the_engine(open_pag
     finished(second)
 
 
+def test_light_and_dark_stay_as_chosen(open_page):
+    page = open_page(scheme="dark")
+    body = page.locator("body")
+    expect(body).to_have_class(re.compile(r"\bdark\b"))
+    page.locator("#theme-toggle").click()
+    expect(body).not_to_have_class(re.compile(r"\bdark\b"))
+    page.reload()
+    expect(page.locator("#plan .cs-plan")).not_to_be_empty()
+    expect(body).not_to_have_class(re.compile(r"\bdark\b"))
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("name", "width", "height"), [("wide", 1440, 900), ("phone", 390, 844)])
 def test_screenshots_for_people_to_look_at(open_page, name, width, height, scheme):
     SCREENSHOTS.mkdir(exist_ok=True)
-    page = open_page(width=width, height=height, scheme=scheme)
+    page = open_page(width=width, height=height, scheme=scheme, phone=name == "phone")
     page.wait_for_timeout(300)
     page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}-1-empty.png")
     write(page, LIGHTHOUSE)
