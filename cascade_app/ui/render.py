@@ -29,6 +29,7 @@ from cascade_app.ui.session import Picture, picture_of
 PREVIEW_SIDE_PX = 512
 CONTACT_SIDE_PX = 256  # each preview when several pictures form at once
 JPEG_QUALITY = 80
+ENLARGED = 0.75  # small previews grow to this part of the limit, which costs half the bytes of all of it
 _HEADLINES = {
     "conditioning": "Reading the prompt",
     "prior": "Stage C, making the negative",
@@ -157,11 +158,16 @@ def _place(easel: Easel, index: int, src: str) -> Easel:
 
 
 def preview_uri(image: Image.Image, longest_px: int) -> str:
-    """`image` as a JPEG data URI, no side longer than `longest_px`: small enough to send at every step."""
+    """`image` as a JPEG data URI whose longest side is `longest_px` or a little less: small enough for every step.
+
+    A stage's preview may be 64 px across; enlarged here it stays soft, where a browser shows its cells.
+    """
     image = image.convert("RGB")
-    if max(image.size) > longest_px:
-        scale = longest_px / max(image.size)
-        image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
+    scale = longest_px / max(image.size)
+    if scale > 1:
+        scale = max(1.0, ENLARGED * scale)
+    size = [max(1, round(side * scale)) for side in image.size]
+    image = image.resize(size, Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -94,7 +94,10 @@ def test_a_later_batch_goes_back_to_stage_c():
     assert [bool(one.src) for one in easel.prints] == [False] * 4 + [True] * 2
 
 
-@pytest.mark.parametrize(("size", "expected"), [((96, 64), (96, 64)), ((1024, 768), (512, 384)), ((3000, 2), (512, 1))])
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((96, 64), (384, 256)), ((400, 300), (400, 300)), ((1024, 768), (512, 384)), ((3000, 2), (512, 1))],
+)
 def test_previews_are_small_jpegs(size, expected):
     head, data = preview_uri(Image.new("RGB", size), 512).split(",")
     assert head == "data:image/jpeg;base64"
