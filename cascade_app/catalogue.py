@@ -113,7 +113,7 @@ def find_checkpoint(name: str) -> CheckpointSpec:
     if name in published.CHECKPOINTS and name not in KNOWN:
         return _published_spec(published.CHECKPOINTS[name])
     try:
-        path = KNOWN.get(name) or Path(name).expanduser()
+        path = (KNOWN.get(name) or Path(name).expanduser()).absolute()
         is_folder, is_file = path.is_dir(), path.is_file()
     except PermissionError:
         raise CheckpointDamaged(f"{Path(name).name} cannot be read: Permission denied. Check its permissions.") from None

@@ -22,6 +22,10 @@ PARTS = ("text_encoder", "prior", "decoder", "vqgan")  # in the order a run uses
 WEIGHTS: Mapping[str, str] = {  # stem of a part's weights in its folder
     "text_encoder": "model", **dict.fromkeys(("prior", "decoder", "vqgan"), "diffusion_pytorch_model"),
 }  # fmt: skip
+CLASSES: Mapping[str, str] = {  # the class a part's config names, where it names one
+    "text_encoder": "CLIPTextModelWithProjection", "prior": "StableCascadeUNet", "decoder": "StableCascadeUNet",
+    "vqgan": "PaellaVQModel",
+}  # fmt: skip
 VARIANTS = ("", "bf16", "fp16")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _FOLDERS: Mapping[str, tuple[str, ...]] = {  # the full network is preferred to the lite one
@@ -163,7 +167,7 @@ def stored_weights(folder: Path, stem: str) -> dict[str, tuple[Path, ...]]:
 
 def _shards(index: Path) -> tuple[Path, ...]:
     names = json_object(read_json(index).get("weight_map"), "weight_map", index).values()
-    shards = sorted({name if isinstance(name, str) else "" for name in names})
+    shards = sorted({name if isinstance(name, str) else "" for name in names}) or [""]
     for name in shards:
         if not name.endswith(".safetensors") or Path(name).name != name:
             raise CheckpointDamaged(f"{brief(index)} names a shard that is no safetensors file beside it. Restore the file.")
@@ -176,6 +180,11 @@ def folder_facts(name: str, source: Source) -> PartFacts:
     """The facts of the part in a folder of the diffusers layout, checked against its weights' headers."""
     folder = source.path
     config = read_json(folder / "config.json")
+    described = config.get("_class_name") or (config.get("architectures") or [CLASSES[name]])[0]
+    if described != CLASSES[name]:
+        raise CheckpointDamaged(
+            f"{brief(folder / 'config.json')} describes a {str(described)[:60]}, not a {CLASSES[name]}. Copy it again."
+        )
     counts = {}
     for variant, files in stored_weights(folder, WEIGHTS[name]).items():
         counts[variant] = sum(count_parameters(read_header(file)) for file in files)

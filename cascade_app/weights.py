@@ -99,9 +99,9 @@ def _checked(path: Path, entries: Mapping[str, Any], data_bytes: int) -> dict[st
             raise _damaged(path, "the offsets in its header leave gaps or overlap")
         position = end
     if position > data_bytes:
-        raise _damaged(path, f"it is truncated, {position - data_bytes:,} bytes are missing at its end")
+        raise _damaged(path, f"it is truncated, {position - data_bytes:,} of {position:,} bytes are missing at its end")
     if position < data_bytes:
-        raise _damaged(path, f"{data_bytes - position:,} bytes at its end belong to no tensor")
+        raise _damaged(path, f"at its end are bytes ({data_bytes - position:,}) that belong to no tensor")
     return tensors
 
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import random
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from diffusers import StableCascadeUNet
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModelWithProjection
 
 from cascade_app.catalogue import find_checkpoint
 from cascade_app.errors import CheckpointDamaged, CheckpointError
+from cascade_app.runtime import loader
 from cascade_app.runtime.generate import generate
-from cascade_app.runtime.loader import load_checkpoint
+from cascade_app.runtime.loader import load_checkpoint, load_part
 from cascade_app.runtime.manager import PipelineManager
 from cascade_app.settings import Settings
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
 
 
 def load(folder):
@@ -37,6 +44,81 @@ def edit_tensors(path, change):
     save_file(tensors, path, metadata={"format": "pt"})
 
 
+def cut(path, count):
+    path.write_bytes(path.read_bytes()[:-count])
+
+
+def append(path, more):
+    path.write_bytes(path.read_bytes() + more)
+
+
+def flip(path, position, bit=4):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def split_file(path):
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), content[end:]
+
+
+def join_file(path, entries, data):
+    text = json.dumps(entries).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def edit_header(path, change):
+    entries, data = split_file(path)
+    change(next(entry for key, entry in entries.items() if key != "__metadata__"))
+    join_file(path, entries, data)
+
+
+def overlap(path):
+    entries, data = split_file(path)
+    first, second = [entry for entry in entries.values() if entry.get("shape") == [6]][:2]
+    second["data_offsets"] = first["data_offsets"]
+    join_file(path, entries, data)
+
+
+def swap_headers(folder):
+    join_file(folder / "prior" / WEIGHTS, split_file(folder / "decoder" / WEIGHTS)[0], split_file(folder / "prior" / WEIGHTS)[1])
+
+
+def replace_folder(source, target):
+    shutil.rmtree(target)
+    shutil.copytree(source, target)
+
+
+def relink(path, target):
+    path.unlink()
+    path.symlink_to(target)
+
+
+def shard(folder):
+    """The folder's weights in two files with an index, as large ones are published."""
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    keys = sorted(tensors)
+    where = {key: "a.safetensors" if index < len(keys) // 2 else "b.safetensors" for index, key in enumerate(keys)}
+    for name in ("a.safetensors", "b.safetensors"):
+        save_file({key: tensors[key] for key in keys if where[key] == name}, folder / name)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": where}))
+
+
+def prior(folder):
+    return folder / "prior" / WEIGHTS
+
+
+def vqgan(folder):
+    return folder / "vqgan" / WEIGHTS
+
+
+def config(folder):
+    return folder / "prior" / "config.json"
+
+
 DAMAGE = {
     "no index": (lambda f: (f / "model_index.json").unlink(), "model_index.json is missing"),
     "index not JSON": (lambda f: (f / "model_index.json").write_text("{"), "not valid JSON"),
@@ -52,14 +134,14 @@ DAMAGE = {
         lambda f: edit_json(f / "scheduler" / "scheduler_config.json", prediction_type="flow"), "flow"),
     "no weights": (lambda f: (f / "decoder" / WEIGHTS).unlink(), f"decoder/{WEIGHTS} is missing"),
     "truncated weights": (lambda f: truncate(f / "decoder" / WEIGHTS), f"decoder/{WEIGHTS} cannot be read"),
-    "empty weights": (lambda f: (f / "vqgan" / WEIGHTS).write_bytes(b""), f"vqgan/{WEIGHTS} cannot be read"),
-    "a pickle renamed": (lambda f: torch.save({}, f / "prior" / WEIGHTS), f"prior/{WEIGHTS} cannot be read"),
-    "no config": (lambda f: (f / "prior" / "config.json").unlink(), "prior/config.json is missing"),
-    "another class": (lambda f: edit_json(f / "prior" / "config.json", _class_name="UNet2DModel"), "UNet2DModel"),
+    "empty weights": (lambda f: (vqgan(f)).write_bytes(b""), f"vqgan/{WEIGHTS} cannot be read"),
+    "a pickle renamed": (lambda f: torch.save({}, prior(f)), f"prior/{WEIGHTS} cannot be read"),
+    "no config": (lambda f: (config(f)).unlink(), "prior/config.json is missing"),
+    "another class": (lambda f: edit_json(config(f), _class_name="UNet2DModel"), "UNet2DModel"),
     "a missing tensor": (
-        lambda f: edit_tensors(f / "prior" / WEIGHTS, lambda t: t.pop("clip_txt_mapper.weight")), "clip_txt_mapper"),
+        lambda f: edit_tensors(prior(f), lambda t: t.pop("clip_txt_mapper.weight")), "clip_txt_mapper"),
     "a wrong shape": (
-        lambda f: edit_tensors(f / "prior" / WEIGHTS, lambda t: t.update({"clip_norm.x": torch.zeros(1),
+        lambda f: edit_tensors(prior(f), lambda t: t.update({"clip_norm.x": torch.zeros(1),
                                "clip_txt_mapper.weight": torch.zeros(3, 3)})), "prior/"),
     "wrong sizes in the config": (lambda f: edit_json(f / "decoder" / "config.json", clip_seq=7), "decoder/"),
     "text encoder truncated": (lambda f: truncate(f / "text_encoder" / "model.safetensors"), "text_encoder/model"),
@@ -68,6 +150,58 @@ DAMAGE = {
         "text_projection"),
     "previewer of another kind": (
         lambda f: save_file({"weight": torch.zeros(2)}, f / "previewer.safetensors"), "previewer.safetensors"),
+    "weights short by a byte": (
+        lambda f: cut(prior(f), 1), f"prior/{WEIGHTS} cannot be read: it is truncated, 1 of"),
+    "weights with more behind": (lambda f: append(prior(f), b"more"), "bytes (4) that belong to no tensor"),
+    "a header longer than the file": (
+        lambda f: prior(f).write_bytes((2**40).to_bytes(8, "little") + b"{}"), "not a safetensors file"),
+    "a header of another file": (lambda f: swap_headers(f), "cannot be read"),
+    "a bit of the header flipped": (lambda f: flip(prior(f), 8), "not a safetensors file"),
+    "offsets outside the file": (
+        lambda f: edit_header(vqgan(f), lambda e: e.update(data_offsets=[2**40, 2**40 + 4])), "describes no valid tensor"),
+    "a negative shape": (lambda f: edit_header(vqgan(f), lambda e: e.update(shape=[-1])), "describes no valid tensor"),
+    "an unknown dtype": (lambda f: edit_header(vqgan(f), lambda e: e.update(dtype="F7")), "describes no valid tensor"),
+    "overlapping tensors": (lambda f: overlap(vqgan(f)), "leave gaps or overlap"),
+    "whole numbers for weights": (
+        lambda f: edit_tensors(prior(f), lambda t: t.update({"clf.1.bias": t["clf.1.bias"].int()})), "stores clf.1.bias as I32"),
+    "8-bit weights": (
+        lambda f: edit_tensors(prior(f), lambda t: t.update({"clf.1.bias": t["clf.1.bias"].to(torch.float8_e4m3fn)})),
+        "stores clf.1.bias as F8_E4M3"),
+    "NaN": (lambda f: edit_tensors(f / "decoder" / WEIGHTS, lambda t: t["clf.1.bias"][0].fill_(float("nan"))), "NaN or infinite"),
+    "infinity": (lambda f: edit_tensors(vqgan(f), lambda t: t["out_block.0.bias"][0].fill_(-float("inf"))), "out_block.0.bias"),
+    "a LoRA in place of the model": (
+        lambda f: save_file({"lora_prior_unet_clf_1.lora_up.weight": torch.zeros(2, 2)}, prior(f)), "prior/ is a LoRA"),
+    "Stage B in place of Stage C": (lambda f: shutil.copy(f / "decoder" / WEIGHTS, prior(f)), "prior/ lacks"),
+    "Stage B's whole folder in place of Stage C's": (lambda f: replace_folder(f / "decoder", f / "prior"),
+        "do not belong together"),
+    "Stage A's folder in place of Stage C's": (lambda f: replace_folder(f / "vqgan", f / "prior"), "describes a PaellaVQModel"),
+    "a missing shard": (lambda f: (shard(f / "prior"), (f / "prior" / "b.safetensors").unlink()),
+        "prior/b.safetensors, one of 2 shards"),
+    "a truncated shard": (lambda f: (shard(f / "prior"), truncate(f / "prior" / "b.safetensors")),
+        "prior/b.safetensors cannot be read"),
+    "a shard from elsewhere": (
+        lambda f: (shard(f / "prior"), edit_json(f / "prior" / INDEX, weight_map={"x": "../../x.safetensors"})), "names a shard"),
+    "an index of shards that is none": (lambda f: (shard(f / "prior"), (f / "prior" / INDEX).write_text("{}")), "weight_map"),
+    "only a pickle": (
+        lambda f: prior(f).rename(f / "prior" / "diffusion_pytorch_model.bin"), "diffusion_pytorch_model.bin is a pickle"),
+    "a folder for weights": (lambda f: (prior(f).unlink(), prior(f).mkdir()), "it is not a file"),
+    "a link to nowhere": (lambda f: relink(prior(f), f / "nowhere"), "No such file"),
+    "a link to itself": (lambda f: relink(prior(f), prior(f)), "symbolic links"),
+    "a config of a monster": (lambda f: edit_json(config(f), down_num_layers_per_block=[10**9, 1]), "1000000000"),
+    "a config of a tower": (lambda f: edit_json(config(f), up_num_layers_per_block=[300, 1]), "300 layers"),
+    "a config of words": (lambda f: edit_json(config(f), block_out_channels="wide"), "describes no network"),
+    "a config without meaning": (lambda f: edit_json(config(f), block_types_per_layer=[["A"], ["B"]]), "describes no network"),
+    "a text encoder without projection": (
+        lambda f: edit_json(f / "text_encoder" / "config.json", architectures=["CLIPTextModel"]), "CLIPTextModel, not a"),
+    "a tokenizer with more words": (
+        lambda f: edit_json(f / "text_encoder" / "config.json", vocab_size=50), "do not belong together"),
+    "a tokenizer with longer prompts": (
+        lambda f: edit_json(f / "text_encoder" / "config.json", max_position_embeddings=4), "do not belong together"),
+    "an index of no shards": (lambda f: (shard(f / "prior"), edit_json(f / "prior" / INDEX, weight_map={})), "names a shard"),
+    "a text encoder of another cascade": (
+        lambda f: edit_json(config(f), clip_text_in_channels=32), "prior takes text 32 wide, and text_encoder gives 24"),
+    "a Stage A of another cascade": (
+        lambda f: edit_json(f / "vqgan" / "config.json", latent_channels=8), "vqgan takes Stage B latents 8 wide"),
     "previewer truncated": (lambda f: (f / "previewer.safetensors").write_bytes(b"12345678"), "previewer.safetensors"),
 }  # fmt: skip
 
@@ -119,3 +253,109 @@ def test_16_bit_files_load_in_the_dtype_asked_for(small_folder, tmp_path):
         loaded = load_checkpoint(spec, device=torch.device("cpu"), dtype=dtype)
         parts = (loaded.text_encoder, loaded.prior, loaded.decoder, loaded.vqgan)
         assert {parameter.dtype for part in parts for parameter in part.parameters()} == {dtype}
+
+
+def test_shards_load_like_one_file(small_folder, tmp_path):
+    folder = shutil.copytree(small_folder, tmp_path / "copy")
+    shard(folder / "prior")
+    assert same(load(folder).prior, load(small_folder).prior)
+
+
+def same(one, other):
+    others = other.state_dict()
+    return all(torch.equal(tensor, others[key]) for key, tensor in one.state_dict().items())
+
+
+def test_no_flipped_bit_of_a_header_does_worse_than_a_sentence(small_folder, tmp_path):
+    folder = shutil.copytree(small_folder, tmp_path / "copy")
+    path = folder / "vqgan" / WEIGHTS
+    whole = path.read_bytes()
+    length = 8 + int.from_bytes(whole[:8], "little")
+    dice = random.Random(0)
+    told = 0
+    for _ in range(150):
+        path.write_bytes(whole)
+        flip(path, dice.randrange(length), dice.randrange(8))
+        try:
+            load_part(find_checkpoint(str(folder)).parts["vqgan"], dtype=torch.float32)
+        except CheckpointDamaged as error:
+            told += 1
+            assert "vqgan/" in error.message and "\n" not in error.message
+    assert told > 100, "most bits matter; those of the padding and of the metadata do not"
+
+
+@pytest.mark.parametrize("refused", ["folder", "weights", "config"])
+def test_what_may_not_be_read(small_folder, tmp_path, monkeypatch, refused):
+    def refuse(real, *parts):
+        def call(self, *args, **kwargs):
+            if self.name in parts:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return real(self, *args, **kwargs)
+
+        return call
+
+    folder = shutil.copytree(small_folder, tmp_path / "closed")
+    if refused == "folder":
+        (folder / "model_index.json").unlink()
+        monkeypatch.setattr(Path, "iterdir", refuse(Path.iterdir, "closed"))
+    elif refused == "weights":
+        monkeypatch.setattr(Path, "open", refuse(Path.open, WEIGHTS))
+    else:
+        monkeypatch.setattr(Path, "read_text", refuse(Path.read_text, "config.json"))
+    with pytest.raises(CheckpointDamaged, match="Permission denied"):
+        load(folder)
+
+
+@pytest.mark.parametrize("change", [Path.unlink, truncate, lambda path: flip(path, 20), lambda path: torch.save({}, path)])
+def test_a_file_that_changes_after_it_was_looked_at(small_folder, tmp_path, change):
+    folder = shutil.copytree(small_folder, tmp_path / "copy")
+    spec = find_checkpoint(str(folder))
+    change(folder / "decoder" / WEIGHTS)
+    with pytest.raises(CheckpointDamaged, match="decoder/"):
+        load_checkpoint(spec, device=torch.device("cpu"), dtype=torch.float32)
+
+
+def test_a_network_that_is_loaded_already_is_used_as_it_is(small_folder):
+    first = load(small_folder)
+    spec = first.spec
+    shared = {spec.parts["text_encoder"].source.key: first.text_encoder, spec.parts["vqgan"].source.key: first.vqgan}
+    second = load_checkpoint(spec, device=torch.device("cpu"), dtype=torch.float32, shared=shared)
+    assert second.text_encoder is first.text_encoder and second.vqgan is first.vqgan
+    assert second.prior is not first.prior and same(second.prior, first.prior)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads where memory is mapped from Linux's /proc")
+def test_large_files_are_mapped_and_small_ones_copied(small_folder, monkeypatch):
+    def mapped(network) -> bool:
+        address = network.clf[1].weight.data_ptr()
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            start, end = (int(part, 16) for part in line.split()[0].split("-"))
+            if start <= address < end:
+                return line.endswith(WEIGHTS)
+        return False
+
+    assert not mapped(load(small_folder).prior), "a small file may be written again while it is in use"
+    monkeypatch.setattr(loader, "COPIED_BYTES", 0)
+    assert mapped(load(small_folder).prior)
+
+
+def test_loaded_networks_equal_those_of_the_libraries(small_folder):
+    loaded = load(small_folder)
+    assert same(StableCascadeUNet.from_pretrained(small_folder / "prior"), loaded.prior)
+    theirs = CLIPTextModelWithProjection.from_pretrained(small_folder / "text_encoder")
+    assert same(theirs, loaded.text_encoder)
+    words = loaded.tokenizer("a red sun", return_tensors="pt").input_ids
+    assert torch.equal(theirs(words).text_embeds, loaded.text_encoder(words).text_embeds)
+    assert not any(module.training for module in loaded.prior.modules())
+    assert not any(parameter.requires_grad for parameter in loaded.text_encoder.parameters())
+
+
+@pytest.mark.parametrize(("dtype", "variant"), [(torch.float32, ""), (torch.bfloat16, ".bf16"), (torch.float16, ".bf16")])
+def test_of_two_variants_the_one_that_needs_no_conversion_is_read(small_folder, tmp_path, dtype, variant):
+    folder = shutil.copytree(small_folder, tmp_path / "copy")
+    tensors = load_file(folder / "prior" / WEIGHTS)
+    halves = {key: tensor.bfloat16() + 1 for key, tensor in tensors.items()}
+    save_file(halves, folder / "prior" / "diffusion_pytorch_model.bf16.safetensors")
+    loaded = load_checkpoint(find_checkpoint(str(folder)), device=torch.device("cpu"), dtype=dtype)
+    expected = (halves if variant else tensors)["clf.1.bias"].to(dtype)
+    assert torch.equal(loaded.prior.clf[1].bias, expected)

@@ -110,7 +110,7 @@ def missing_block(tensors):
 
 
 DAMAGE = {
-    "truncated": (lambda f: f.write_bytes(f.read_bytes()[:-100]), "100 bytes are missing at its end"),
+    "truncated": (lambda f: f.write_bytes(f.read_bytes()[:-100]), "it is truncated, 100 of"),
     "a pickle renamed": (lambda f: torch.save({"a": torch.zeros(2)}, f), "is a pickle"),
     "text": (lambda f: f.write_text("not weights at all"), "not a safetensors file"),
     "a LoRA": (lambda f: save_file({"lora_unet_down_blocks_0_2.lora_up.weight": torch.zeros(2, 2)}, f), "is a LoRA"),
