@@ -73,7 +73,8 @@
     if (event.target.closest("#theme-toggle")) toggleTheme();
     if (event.target.closest("#generate") && !button("generate").disabled) {
       const easel = byId("easel");
-      if (easel && easel.getBoundingClientRect().bottom < 120) easel.scrollIntoView({ block: "start", behavior: "smooth" });
+      const { bottom, height } = easel.getBoundingClientRect();
+      if (bottom < 0.6 * height) easel.scrollIntoView({ block: "start", behavior: "smooth" });
     }
   });
 

@@ -202,8 +202,9 @@ class Page:
     def poll(self) -> Updates:
         """The lamp, until the engine is ready or has failed."""
         status = self.backend.status()
+        short = "The engine could not be loaded" if status.state == "failed" else status.message
         updates: Updates = {
-            self.lamp: markup.engine_status(status.state, status.message),
+            self.lamp: markup.engine_status(status.state, short),
             self.timer: gr.Timer(active=status.state == "loading"),
         }
         if status.state == "failed":
