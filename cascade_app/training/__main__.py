@@ -61,7 +61,7 @@ def main() -> None:
     add_work_dir_argument(parser)
     parser.add_argument("--hours", type=float, default=float(os.environ.get("TRAIN_HOURS", "2")))
     parser.add_argument("--to", type=Path, default=Path("assets/pocket"), help="where the checkpoint is written")
-    parser.add_argument("--init-from", type=Path, help="go on from this exported checkpoint where there is no state")
+    parser.add_argument("--init-from", type=Path, help="go on with Stage B and C of this exported checkpoint")
     parser.add_argument("--device", help="cpu, cuda ... (default: the best there is)")
     parser.add_argument("--pictures", type=int, default=16000)
     parser.add_argument("--no-evaluation", action="store_true", help="do not measure the result")
@@ -76,7 +76,8 @@ def main() -> None:
     from cascade_app.training.data import Pictures
 
     Pictures(work, arguments.pictures)
-    for lanes in PHASES:
+    # From an exported checkpoint the latents are given: only what works on them goes on.
+    for lanes in PHASES[1:] if arguments.init_from else PHASES:
         _run_phase(lanes, lane_minutes(arguments.hours), common)
     subprocess.run(_command("export", "--work-dir", str(work), "--to", str(arguments.to)), check=True)
     if not arguments.no_evaluation:

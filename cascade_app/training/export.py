@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from diffusers import StableCascadeUNet
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cascade_app.training import clip, stage_a
@@ -128,6 +128,29 @@ def export(work: Path, target: Path, *, seed: int = 0) -> dict:
         shutil.rmtree(target)
     building.rename(target)
     return provenance
+
+
+def unpack(folder: Path, work: Path) -> None:
+    """The inverse of `export`: an exported checkpoint as the finished parts of a work folder that has none.
+
+    Training then goes on from them on a machine that has never seen the training state. float16 becomes float32.
+    """
+    files = {
+        "stage_c": folder / "prior" / "diffusion_pytorch_model.safetensors",
+        "stage_b": folder / "decoder" / "diffusion_pytorch_model.safetensors",
+        "stage_a": folder / "vqgan" / "diffusion_pytorch_model.safetensors",
+        "text_encoder": folder / "text_encoder" / "model.safetensors",
+        "text_encoder_c": folder / "text_encoder" / "model.safetensors",
+        "image_encoder": folder / "image_encoder" / "model.safetensors",
+        "encoder": folder / "effnet_encoder.safetensors",
+        "previewer": folder / "previewer.safetensors",
+    }
+    if not (work / "tokenizer").exists():
+        shutil.copytree(folder / "tokenizer", work / "tokenizer")
+    for name, path in files.items():
+        if not (work / "final" / f"{name}.pt").exists():
+            state = load_file(path)
+            stage_a.save_final(work, name, {k: v.float() if v.is_floating_point() else v for k, v in state.items()})
 
 
 def model_card(provenance: dict) -> str:

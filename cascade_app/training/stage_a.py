@@ -1,9 +1,11 @@
 """Trains Stage A, the autoencoder between pictures and Stage B's latents (4 channels, a quarter of each side).
 
     python -m cascade_app.training.stage_a --minutes 12
+    python -m cascade_app.training.stage_a --decoder-only --minutes 10
 
 Continuous latents (the quantiser is never used), normalised by the encoder's last BatchNorm, with a little noise added in
-training so that the decoder forgives Stage B its errors. In the last third only the decoder learns.
+training so that the decoder forgives Stage B its errors. `--decoder-only` goes on with the finished weights and leaves the
+latents as they are, so it may run after Stage B has learnt them.
 """
 
 from __future__ import annotations
@@ -63,15 +65,28 @@ def crops(data: Pictures, rng: np.random.Generator, size: int, side: int = 128) 
     return to_tensor(np.stack(result))
 
 
-def build(data: Pictures, device: torch.device, *, batch: int = 16, sample_path: Path | None = None) -> Part:
+def build(
+    data: Pictures,
+    device: torch.device,
+    *,
+    batch: int = 16,
+    decoder_only: bool = False,
+    sample_path: Path | None = None,
+) -> Part:
     model = new_model().to(device, memory_format=torch.channels_last)
     model.train()
+    if decoder_only:
+        for frozen in (model.in_block, model.down_blocks):
+            frozen.requires_grad_(False)
+        model.down_blocks[-1].eval()
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         pictures = crops(data, rng, batch).to(device)
         with autocast(device):
             latents = model.encode(pictures).latents
-            restored = model.decode(latents + LATENT_NOISE * torch.randn_like(latents)).sample.float()
+            # Stage B's errors differ from picture to picture.
+            amount = LATENT_NOISE * (2 * torch.rand(len(latents), 1, 1, 1, device=device) if decoder_only else 1)
+            restored = model.decode(latents + amount * torch.randn_like(latents)).sample.float()
         error = functional.mse_loss(restored, pictures)
         return 10 * error + 0.1 * functional.l1_loss(restored, pictures), {"psnr": psnr(error)}
 
@@ -87,7 +102,13 @@ def build(data: Pictures, device: torch.device, *, batch: int = 16, sample_path:
             contact_sheet([*to_bytes(pictures), *to_bytes(restored)], sample_path, columns=8, side_px=256)
 
     return Part(
-        "stage_a", {"vqgan": model}, loss, muon_lr=0.01, adam_lr=3e-3, plain=("in_block", "out_block"), sample=sample
+        "stage_a",
+        {"vqgan": model},
+        loss,
+        muon_lr=0.005 if decoder_only else 0.01,
+        adam_lr=1e-3 if decoder_only else 3e-3,
+        plain=("in_block", "out_block"),
+        sample=sample,
     )
 
 
@@ -110,19 +131,23 @@ def load(work: Path, device: torch.device | None = None) -> PaellaVQModel:
 
 
 def main() -> None:
-    arguments = part_parser(__doc__, minutes=12).parse_args()
+    parser = part_parser(__doc__, minutes=12)
+    parser.add_argument("--decoder-only", action="store_true", help="improve the decoder of the finished Stage A")
+    arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     work, device = work_dir(arguments.work_dir), pick_device(arguments.device)
     data = Pictures(work, arguments.pictures)
-    part = build(data, device, sample_path=work / "samples" / "stage_a.png")
-    if arguments.init_from:
+    only = arguments.decoder_only
+    part = build(data, device, decoder_only=only, sample_path=work / "samples" / "stage_a.png")
+    if only:
+        part.modules["vqgan"].load_state_dict(torch.load(work / "final" / "stage_a.pt", weights_only=True))
+    elif arguments.init_from:
         part.modules["vqgan"].load_state_dict(PaellaVQModel.from_pretrained(arguments.init_from / "vqgan").state_dict())
-    trainer = Trainer(
-        part, work / "state" / "stage_a.pt", Budget(arguments.minutes, arguments.steps), seed=arguments.seed
-    )
+    state = work / "state" / ("stage_a_decoder.pt" if only else "stage_a.pt")
+    trainer = Trainer(part, state, Budget(arguments.minutes, arguments.steps), seed=arguments.seed)
     trainer.run()
-    model = finish(trainer.ema["vqgan"], data, device)
-    save_final(work, "stage_a", model.state_dict())
+    model = trainer.ema["vqgan"]
+    save_final(work, "stage_a", (model if only else finish(model, data, device)).state_dict())
 
 
 def save_final(work: Path, name: str, state: dict[str, Tensor]) -> None:

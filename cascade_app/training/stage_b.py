@@ -21,6 +21,7 @@ from cascade_app.training import encoder as encoders
 from cascade_app.training import stage_a
 from cascade_app.training.clip import PROJECTION
 from cascade_app.training.data import Pictures
+from cascade_app.training.export import unpack
 from cascade_app.training.latents import LatentCache
 from cascade_app.training.loop import (
     BucketWeights,
@@ -79,7 +80,7 @@ def build(
     work: Path,
     device: torch.device,
     *,
-    batch: int = 16,
+    batch: int = 10,
     count: int = 8000,
     sample_path: Path | None = None,
 ) -> Part:
@@ -121,12 +122,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     work, device = work_dir(arguments.work_dir), pick_device(arguments.device)
+    if arguments.init_from:
+        unpack(arguments.init_from, work)
     data = Pictures(work, arguments.pictures)
     part = build(data, work, device, count=arguments.latents, sample_path=work / "samples" / "stage_b.png")
     if arguments.init_from:
-        part.modules["decoder"].load_state_dict(
-            StableCascadeUNet.from_pretrained(arguments.init_from / "decoder").state_dict()
-        )
+        part.modules["decoder"].load_state_dict(torch.load(work / "final" / "stage_b.pt", weights_only=True))
     trainer = Trainer(
         part, work / "state" / "stage_b.pt", Budget(arguments.minutes, arguments.steps), seed=arguments.seed
     )

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableCascadeUNet
 from torch import Tensor, nn
-from transformers import CLIPTextModelWithProjection
 
 from cascade_app.diffusion.conditioning import encode_prompts
 from cascade_app.diffusion.schedule import CosineSchedule, add_noise
@@ -23,7 +21,8 @@ from cascade_app.training import clip
 from cascade_app.training import encoder as encoders
 from cascade_app.training.attributes import AttributeHead, attribute_loss, label_table
 from cascade_app.training.data import Pictures
-from cascade_app.training.latents import LatentCache
+from cascade_app.training.export import unpack
+from cascade_app.training.latents import LatentCache, fingerprint
 from cascade_app.training.loop import (
     BucketWeights,
     Budget,
@@ -63,13 +62,19 @@ SHOW_PROMPTS = (
 
 @torch.no_grad()
 def image_embeddings(data: Pictures, work: Path, image_encoder: nn.Module, device: torch.device) -> Tensor:
-    """CLIP embeddings of the square pictures, (N, P) float32."""
+    """CLIP embeddings of the square pictures, (N, P) float32; kept on disk."""
+    path = work / "latents" / f"clip-{fingerprint(image_encoder)}-{data.count}.npy"
+    if path.exists():
+        return torch.from_numpy(np.load(path)).to(device)
     small = clip.small_pictures(data, work)
     parts = []
     for start in range(0, len(small), 256):
         pixels = torch.from_numpy(small[start : start + 256].copy()).permute(0, 3, 1, 2).float().to(device) / 255
         with autocast(device):
             parts.append(image_encoder(clip.normalised(pixels)).image_embeds.float())
+    path.parent.mkdir(exist_ok=True)
+    np.save(path.with_suffix(".part.npy"), torch.cat(parts).cpu().numpy())
+    path.with_suffix(".part.npy").replace(path)
     return torch.cat(parts)
 
 
@@ -110,7 +115,7 @@ def build(
     work: Path,
     device: torch.device,
     *,
-    batch: int = 32,
+    batch: int = 20,
     count: int = 16000,
     sample_path: Path | None = None,
 ) -> Part:
@@ -180,13 +185,15 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     work, device = work_dir(arguments.work_dir), pick_device(arguments.device)
+    if arguments.init_from:
+        unpack(arguments.init_from, work)
     data = Pictures(work, arguments.pictures)
     part = build(data, work, device, count=arguments.latents, sample_path=work / "samples" / "stage_c.png")
     if arguments.init_from:
-        folder = arguments.init_from
-        part.modules["prior"].load_state_dict(StableCascadeUNet.from_pretrained(folder / "prior").state_dict())
-        text_encoder = CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder")
-        part.modules["text_encoder"].load_state_dict(text_encoder.state_dict())
+        part.modules["prior"].load_state_dict(torch.load(work / "final" / "stage_c.pt", weights_only=True))
+        part.modules["text_encoder"].load_state_dict(
+            torch.load(work / "final" / "text_encoder_c.pt", weights_only=True)
+        )
     trainer = Trainer(
         part, work / "state" / "stage_c.pt", Budget(arguments.minutes, arguments.steps), seed=arguments.seed
     )

@@ -15,7 +15,7 @@ from cascade_app.diffusion.effnet import ImageEncoder
 from cascade_app.diffusion.preview import Previewer
 from cascade_app.training import evaluate
 from cascade_app.training.darkroom import Darkroom, Setting
-from cascade_app.training.export import export
+from cascade_app.training.export import export, unpack
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +89,13 @@ def test_accuracy_counts_named_attributes_only():
     assert evaluate.accuracy(asked, asked)["mean"] == 1.0
     assert evaluate.accuracy(asked + 1, asked)["mean"] == 0.0
     assert (asked[:, evaluate.NAMES.index("object")] != 0).all()
+
+
+def test_an_exported_checkpoint_can_be_trained_on(folder, tmp_path):
+    unpack(folder, tmp_path)
+    again = tmp_path / "again"
+    export(tmp_path, again)
+    for name in ("prior/diffusion_pytorch_model", "text_encoder/model", "effnet_encoder", "previewer"):
+        first, second = (load_file(place / f"{name}.safetensors") for place in (folder, again))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
