@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from cascade_app.catalogue import KNOWN, POCKET_DIR, brief, find_checkpoint, read_json
-from cascade_app.errors import CheckpointDamaged, CheckpointError, CheckpointNotFound
+from cascade_app.catalogue import KNOWN, POCKET_DIR, brief, find_checkpoint, known_checkpoints, read_json
+from cascade_app.errors import CascadeError, CheckpointDamaged, CheckpointError, CheckpointNotFound, LicenseNotAccepted
+from cascade_app.layouts import hub_cache
+from cascade_app.licenses import accept_license, accepted, require_license
 from cascade_app.plan import make_plan
+from cascade_app.published import LICENSE
 from cascade_app.request import FIELD, GenerationRequest
 
 STUDIO = {
@@ -138,3 +141,110 @@ def test_the_bundled_checkpoint(pocket: Path):
     assert make_plan(request, spec).width == spec.default_size_px
     for part in ("prior", "decoder", "vqgan", "text_encoder", "tokenizer", "scheduler"):
         assert (spec.folder / part).is_dir(), part
+
+
+# --- the published checkpoints ---
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def test_the_names(empty_cache: Path):
+    specs = {spec.name: spec for spec in known_checkpoints()}
+    published_names = ["stable-cascade", "stable-cascade-lite", "stable-cascade-lite-prior", "stable-cascade-lite-decoder"]
+    assert [name for name in specs if name != "pocket"] == published_names
+    assert not any(specs[name].is_on_disk for name in published_names)
+    assert len({spec.folder for spec in specs.values()}) == len(specs), "the folder tells checkpoints apart"
+    assert specs["stable-cascade"].missing_bytes == 2 * (694_659_840 + 3_589_103_632 + 1_562_941_136 + 18_406_894)
+
+
+def test_each_part_says_where_it_comes_from(empty_cache: Path):
+    parts = find_checkpoint("stable-cascade-lite").parts
+    assert {name: (part.source.hub.repository, part.source.hub.weight_files()[0]) for name, part in parts.items()} == {
+        "text_encoder": ("stabilityai/stable-cascade-prior", "text_encoder/model.bf16.safetensors"),
+        "prior": ("stabilityai/stable-cascade-prior", "prior_lite/diffusion_pytorch_model.bf16.safetensors"),
+        "decoder": ("stabilityai/stable-cascade", "decoder_lite/diffusion_pytorch_model.bf16.safetensors"),
+        "vqgan": ("stabilityai/stable-cascade", "vqgan/diffusion_pytorch_model.bf16.safetensors"),
+    }
+    assert all(part.license == "stable-cascade-nc-community" and part.source.hub.revision for part in parts.values())
+    assert find_checkpoint("stable-cascade").parts["vqgan"].source.key == parts["vqgan"].source.key
+    assert find_checkpoint("stable-cascade").parts["prior"].source.key != parts["prior"].source.key
+
+
+def test_the_sets_of_settings_are_requests(empty_cache: Path):
+    spec = find_checkpoint("stable-cascade")
+    assert set(spec.presets) == {"model card", "authors"}
+    card = GenerationRequest.from_values({"prompt": "x", "seed": 1, **spec.presets["model card"]})
+    authors = GenerationRequest.from_values({"prompt": "x", "seed": 1, **spec.presets["authors"]})
+    assert (card.prior_guidance, card.prior_steps, card.decoder_guidance, card.decoder_steps) == (4.0, 20, 0.0, 10)
+    assert (card.prior_shift, card.guidance_rescale) == (1.0, 0.0)
+    assert (authors.prior_shift, authors.prior_guidance, authors.guidance_rescale, authors.decoder_guidance) == (2, 4, 0.7, 1.1)
+    assert make_plan(card, spec).prior_shape == (16, 24, 24)
+
+
+def test_a_folder_in_the_way_is_reached_by_its_path(tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path / "stable-cascade", {"studio": STUDIO})
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint("stable-cascade").title.startswith("Stable Cascade")
+    assert find_checkpoint("./stable-cascade").title == "Small"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"HF_HUB_CACHE": "/a/b"}, "/a/b"),
+        ({"HF_HOME": "/home"}, "/home/hub"),
+        ({"HF_HOME": "/home", "HF_HUB_CACHE": "/other"}, "/other"),
+        ({"XDG_CACHE_HOME": "/cache"}, "/cache/huggingface/hub"),
+        ({}, str(Path("~/.cache/huggingface/hub").expanduser())),
+    ],
+)
+def test_the_hubs_cache(environ: dict[str, str], expected: str):
+    assert str(hub_cache(environ)) == expected
+
+
+def test_a_damaged_file_in_the_hubs_cache_leaves_the_other_names_usable(empty_cache: Path):
+    repository = empty_cache / "models--stabilityai--stable-cascade-prior"
+    folder = repository / "snapshots" / "abc" / "prior"
+    folder.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    (folder / "config.json").write_text("{}")
+    (folder / "diffusion_pytorch_model.bf16.safetensors").write_bytes(b"half")
+    assert "prior/diffusion_pytorch_model.bf16.safetensors cannot be read" in message_of("stable-cascade", CheckpointDamaged)
+    assert "stable-cascade-lite" in [spec.name for spec in known_checkpoints()]
+
+
+# --- licences ---
+
+
+def test_a_licence_is_accepted_by_setting_or_by_a_click(tmp_path: Path):
+    nobody = {"by_setting": "", "data_dir": tmp_path / "data"}
+    assert not accepted(LICENSE, **nobody)
+    assert accepted("apache-2.0", **nobody), "only what is asked for has to be accepted"
+    with pytest.raises(LicenseNotAccepted, match="set CASCADE_ACCEPT_LICENSE to stable-cascade-nc-community"):
+        require_license(LICENSE, **nobody)
+    assert accepted(LICENSE, by_setting=f"other, {LICENSE}", data_dir=tmp_path)
+    assert not accepted(LICENSE, by_setting="yes", data_dir=tmp_path)
+    accept_license(LICENSE, data_dir=tmp_path / "data")
+    assert accepted(LICENSE, **nobody)
+    require_license(LICENSE, **nobody)
+
+
+@pytest.mark.parametrize("record", ["", "[]", "{", '{"accepted": 1}', '{"accepted": [[1]]}', "\x00"])
+def test_a_record_that_cannot_be_read_is_no_acceptance(tmp_path: Path, record: str):
+    (tmp_path / "licenses.json").write_text(record)
+    assert not accepted(LICENSE, by_setting="", data_dir=tmp_path)
+    accept_license(LICENSE, data_dir=tmp_path)
+    assert accepted(LICENSE, by_setting="", data_dir=tmp_path)
+
+
+def test_a_licence_nobody_asks_for_is_not_recorded(tmp_path: Path):
+    with pytest.raises(CascadeError, match="is no licence that is asked for"):
+        accept_license("mine", data_dir=tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CascadeError, match="Set CASCADE_ACCEPT_LICENSE"):
+        accept_license(LICENSE, data_dir=tmp_path / "file")
