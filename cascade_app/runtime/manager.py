@@ -170,9 +170,13 @@ class PipelineManager:
         self._embeds.move_to_end(key)
         return self._embeds[key].to(offload.device)
 
+    def placement(self) -> Placement | None:
+        """That of the last run; None before the first."""
+        return self._offloads[self._leased].placement if self._leased in self._offloads else None
+
     def report(self) -> SystemReport:
         """Where everything is, for the System panel."""
-        placement = self._offloads[self._leased].placement if self._leased in self._offloads else None
+        placement = self.placement()
         where = self._offloads[self._leased].where() if placement else {}
         checkpoints = list(self._checkpoints.items())
         return SystemReport(
