@@ -232,6 +232,10 @@ def _is_published(parts: Mapping[str, PartFacts]) -> bool:
     return any(published_part(name, part.config) for name, part in parts.items() if name in ("prior", "decoder"))
 
 
+# Pipelines that are half a cascade, as fine-tuned ones are shared; their other half is the published one.
+_HALVES = ("StableCascadePriorPipeline", "StableCascadeDecoderPipeline")
+
+
 def _folder_spec(name: str, path: Path, roots: list[Path]) -> CheckpointSpec:
     root = roots[0] if roots else path
     index_path = root / "model_index.json"
@@ -240,8 +244,11 @@ def _folder_spec(name: str, path: Path, roots: list[Path]) -> CheckpointSpec:
     studio = {**PUBLISHED_STUDIO, **own}
     sources = folder_sources(roots)
     parts = {part: local_facts(part, sources[part]) for part in PARTS if part in sources}
-    _check_together(parts)
     companions = {key: source for key, source in sources.items() if key not in PARTS}
+    if index.get("_class_name") in _HALVES:
+        parts = {part: parts.get(part) or hub_facts(_companion(part, parts)) for part in PARTS}
+        companions = {**{key: hub_source(hub) for key, hub in published.COMPANIONS.items()}, **companions}
+    _check_together(parts)
     companions.setdefault("scheduler", Source(root / "scheduler"))  # loading says that it is missing
     ours = not own and _is_published(parts)
     try:

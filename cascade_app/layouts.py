@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ CLASSES: Mapping[str, str] = {  # the class a part's config names, where it name
     "text_encoder": "CLIPTextModelWithProjection", "prior": "StableCascadeUNet", "decoder": "StableCascadeUNet",
     "vqgan": "PaellaVQModel",
 }  # fmt: skip
+_MAX_JSON_BYTES = 16_000_000
 VARIANTS = ("", "bf16", "fp16")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _FOLDERS: Mapping[str, tuple[str, ...]] = {  # the full network is preferred to the lite one
@@ -77,6 +78,8 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointDamaged: missing, unreadable, or not a JSON object.
     """
     try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise CheckpointDamaged(f"{brief(path)} is larger than {_MAX_JSON_BYTES:,} bytes. Copy the checkpoint again.")
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointDamaged(f"{brief(path)} is missing. Restore it, or copy the checkpoint again.") from None
@@ -257,15 +260,22 @@ def hub_cache(environ: Mapping[str, str] | None = None) -> Path:
 def hub_source(hub: HubFiles) -> Source:
     """The files on this machine if the cache has all of them, else where to fetch them."""
     repository = hub_cache() / f"models--{hub.repository.replace('/', '--')}"
+    for snapshot in _snapshots(repository, hub.revision):
+        weights = next((snapshot / name for name in hub.weight_files() if (snapshot / name).is_file()), None)
+        if (weights or not hub.weights) and all((snapshot / name).is_file() for name in hub.other_files()):
+            return Source(path=snapshot / hub.subfolder if hub.subfolder else weights, hub=hub)
+    return Source(hub=hub)
+
+
+def _snapshots(repository: Path, revision: str) -> Iterator[Path]:
+    """The snapshot that `revision` names, then older ones: another tool may have moved the name without fetching all of it."""
     try:
-        commit = (repository / "refs" / hub.revision).read_text(encoding="utf-8").strip()
+        present = repository / "snapshots" / (repository / "refs" / revision).read_text(encoding="utf-8").strip()
+        others = sorted((repository / "snapshots").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     except (OSError, ValueError):
-        commit = hub.revision
-    snapshot = repository / "snapshots" / commit
-    weights = next((snapshot / name for name in hub.weight_files() if (snapshot / name).is_file()), None)
-    if (hub.weights and weights is None) or not all((snapshot / name).is_file() for name in hub.other_files()):
-        return Source(hub=hub)
-    return Source(path=snapshot / hub.subfolder if hub.subfolder else weights, hub=hub)
+        present, others = repository / "snapshots" / revision, []
+    yield present
+    yield from (path for path in others if path != present)
 
 
 def hub_facts(part: published.PublishedPart) -> PartFacts:

@@ -218,6 +218,27 @@ def test_a_damaged_file_in_the_hubs_cache_leaves_the_other_names_usable(empty_ca
     assert "stable-cascade-lite" in [spec.name for spec in known_checkpoints()]
 
 
+def test_an_older_snapshot_that_is_whole_is_used_where_the_newer_one_is_not(empty_cache: Path):
+    repository = empty_cache / "models--stabilityai--stable-cascade-prior"
+    for commit, names in (("old", ("scheduler_config.json",)), ("new", ())):
+        (repository / "snapshots" / commit / "scheduler").mkdir(parents=True)
+        for name in names:
+            (repository / "snapshots" / commit / "scheduler" / name).write_text("{}")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("new")
+    found = find_checkpoint("stable-cascade").companions["scheduler"].path
+    assert found == repository / "snapshots" / "old" / "scheduler"
+
+
+@pytest.mark.parametrize("half", ["StableCascadePriorPipeline", "StableCascadeDecoderPipeline"])
+def test_half_a_cascade_is_completed_by_the_published_one(tmp_path: Path, empty_cache: Path, half: str):
+    spec = find_checkpoint(write(tmp_path / "tuned", {"_class_name": half}))
+    assert list(spec.parts) == ["text_encoder", "prior", "decoder", "vqgan"]
+    assert {"tokenizer", "scheduler"} <= set(spec.companions)
+    assert not spec.is_on_disk
+    assert spec.license_to_accept == LICENSE
+
+
 # --- licences ---
 
 

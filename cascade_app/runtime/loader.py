@@ -44,6 +44,7 @@ _CLASSES: Mapping[str, Any] = {
 COPIED_BYTES = 64_000_000
 _LARGEST_NUMBER = 1_000_000  # in a config; a hostile one could ask for more blocks than fit anywhere
 _MOST_LAYERS = 256
+_COUNTED = ("layers", "levels", "blocks", "mappers", "patch_size", "scale_factor")  # what there is that many of, or its square
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,8 @@ def _check_plausible(config: Mapping[str, Any]) -> None:
         for number in numbers:
             if isinstance(number, (int, float)) and not -_LARGEST_NUMBER <= number <= _LARGEST_NUMBER:
                 raise ValueError(f"{key} is {number}")
-            if "layers" in key and isinstance(number, int) and number > _MOST_LAYERS:
-                raise ValueError(f"{key} has {number} layers")
+            if isinstance(number, int) and number > _MOST_LAYERS and any(word in key for word in _COUNTED):
+                raise ValueError(f"{key} is {number}")
         if len(numbers) > _MOST_LAYERS:
             raise ValueError(f"{key} has {len(numbers)} entries")
 
@@ -263,6 +264,8 @@ def _load_tokenizer(folder: Path, text_encoder: PartFacts) -> CLIPTokenizer:
         raise CheckpointDamaged(
             f"{folder.name}/ knows {len(tokenizer):,} words and the text encoder {words:,}: they do not belong together."
         )
+    if isinstance(places, int) and tokenizer.model_max_length > _LARGEST_NUMBER:  # its files do not say how many
+        tokenizer.model_max_length = places
     if isinstance(places, int) and tokenizer.model_max_length > places:
         raise CheckpointDamaged(
             f"{folder.name}/ makes {tokenizer.model_max_length:,} tokens of a prompt and the text encoder takes {places:,}: "

@@ -188,7 +188,9 @@ DAMAGE = {
     "a link to nowhere": (lambda f: relink(prior(f), f / "nowhere"), "No such file"),
     "a link to itself": (lambda f: relink(prior(f), prior(f)), "symbolic links"),
     "a config of a monster": (lambda f: edit_json(config(f), down_num_layers_per_block=[10**9, 1]), "1000000000"),
-    "a config of a tower": (lambda f: edit_json(config(f), up_num_layers_per_block=[300, 1]), "300 layers"),
+    "a config of a tower": (lambda f: edit_json(config(f), up_num_layers_per_block=[300, 1]), "is 300"),
+    "a Stage A of many levels": (lambda f: edit_json(f / "vqgan" / "config.json", levels=100_000), "levels is 100000"),
+    "a config as large as a film": (lambda f: config(f).write_text(" " * 17_000_000 + "{}"), "is larger than"),
     "a config of words": (lambda f: edit_json(config(f), block_out_channels="wide"), "describes no network"),
     "a config without meaning": (lambda f: edit_json(config(f), block_types_per_layer=[["A"], ["B"]]), "describes no network"),
     "a text encoder without projection": (
@@ -359,3 +361,12 @@ def test_of_two_variants_the_one_that_needs_no_conversion_is_read(small_folder, 
     loaded = load_checkpoint(find_checkpoint(str(folder)), device=torch.device("cpu"), dtype=dtype)
     expected = (halves if variant else tensors)["clf.1.bias"].to(dtype)
     assert torch.equal(loaded.prior.clf[1].bias, expected)
+
+
+def test_a_tokenizer_that_does_not_say_how_long_a_prompt_may_be(small_folder, tmp_path):
+    folder = shutil.copytree(small_folder, tmp_path / "copy")
+    path = folder / "tokenizer" / "tokenizer_config.json"
+    described = json.loads(path.read_text())
+    described.pop("model_max_length")
+    path.write_text(json.dumps(described))
+    assert load(folder).tokenizer.model_max_length == 12
