@@ -7,9 +7,7 @@ from this machine only, and gives whole checkpoints or an error that names the f
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +83,9 @@ def load_checkpoint(
     CosineSchedule.from_config(scheduler_config)  # refuses a schedule we cannot sample before any weight is read
     tokenizer = _load_tokenizer(spec.companions["tokenizer"].path, spec.parts["text_encoder"])
     shared = shared or {}
-    wanted = [spec.parts[name] for name in PARTS]
-    loaded = _each(lambda part: shared.get(part.source.key) or load_part(part, dtype=dtype), wanted)
-    parts = {part.name: network.to(device) for part, network in zip(wanted, loaded, strict=True)}
+    # One after another: each part is read by all of torch's threads when its numbers are checked, and two at once were slower.
+    loaded = {name: shared.get(spec.parts[name].source.key) or load_part(spec.parts[name], dtype=dtype) for name in PARTS}
+    parts = {name: network.to(device) for name, network in loaded.items()}
     preview_prior = _load_previewer(spec.companions.get("previewer"), device)
     return Checkpoint(
         spec=spec,
@@ -163,15 +161,6 @@ def _check_all_there(spec: CheckpointSpec) -> None:
         raise CheckpointNotFound(
             f"{spec.title} is not whole on this machine: {', '.join(absent)} must be fetched from the hub first{size}."
         )
-
-
-def _each(load: Callable[[PartFacts], Any], parts: list[PartFacts]) -> list[Any]:
-    """`load` every part: large ones side by side, since a disk serves several readers faster than one."""
-    workers = min(len(parts), os.cpu_count() or 1)
-    if workers == 1 or sum(part.bytes for part in parts) <= COPIED_BYTES:
-        return [load(part) for part in parts]
-    with ThreadPoolExecutor(workers, thread_name_prefix="cascade-read") as pool:
-        return [future.result() for future in [pool.submit(load, part) for part in parts]]
 
 
 def _files_for(folder: Path, stem: str, dtype: torch.dtype) -> tuple[Path, ...]:
