@@ -71,6 +71,10 @@
     const chip = event.target.closest("[data-prompt]");
     if (chip) setPrompt(chip.dataset.prompt);
     if (event.target.closest("#theme-toggle")) toggleTheme();
+    if (event.target.closest("#cancel") && !button("cancel").disabled) {
+      const headline = document.querySelector("#easel .cs-headline");
+      if (headline) headline.textContent = "Stopping after this step"; // until the run itself says that it has ended
+    }
     if (event.target.closest("#generate") && !button("generate").disabled) {
       const easel = byId("easel");
       const { bottom, height } = easel.getBoundingClientRect();

@@ -17,7 +17,7 @@ from cascade_app.gallery.store import PictureStore
 from cascade_app.serving.api import add_api
 from cascade_app.serving.backend import Backend
 from cascade_app.ui import markup
-from cascade_app.ui.callbacks import POLL_S, Page, wire
+from cascade_app.ui.callbacks import POLL_S, Page, Turn, wire
 from cascade_app.ui.form import Form, stand_in_spec
 from cascade_app.ui.prompt_panel import build_prompt_panel
 from cascade_app.ui.settings_panel import build_settings_panel
@@ -66,7 +66,7 @@ def lay_out(backend: Backend, store: PictureStore, *, checkpoint: str) -> Page:
     gr.HTML(f'<p class="cs-keys">{"".join(f"<span>{key}</span>" for key in KEYS)}</p>', **_still("keys"))
     return Page(
         backend=backend, store=store, form=form, prompt=prompt, settings=settings, stage=stage, lamp=lamp,
-        timer=gr.Timer(POLL_S), pictures=gr.State([]), chosen=gr.State(None), prompts=prompts,
+        timer=gr.Timer(POLL_S), pictures=gr.State([]), chosen=gr.State(None), turn=gr.State(Turn()), prompts=prompts,
     )  # fmt: skip
 
 

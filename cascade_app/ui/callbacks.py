@@ -37,6 +37,18 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibi
 Updates = dict[Any, Any]
 
 
+@dataclass
+class Turn:
+    """One tab's runs, counted: the latest one, and the latest one the user cancelled.
+
+    Cancelling is told to the run, which ends by itself and says so last. Gradio's own `cancels` reports a cancelled run as
+    failed, and drops a new one that starts before it has noticed.
+    """
+
+    started: int = 0
+    cancelled: int = 0
+
+
 def sentence_of(error: Exception) -> str:
     """What the page says about `error`; what is not ours to explain goes to the log."""
     if isinstance(error, CascadeError):
@@ -59,26 +71,34 @@ class Page:
     timer: gr.Timer
     pictures: gr.State  # list[Picture], oldest first
     chosen: gr.State  # position in `pictures`, or None
+    turn: gr.State  # Turn
     prompts: list[str]
 
     # --- a run ---
 
-    def begin(self) -> Updates:
+    def begin(self, turn: Turn) -> Updates:
         """At once, before the queue: the page has heard."""
+        turn.started += 1
         waiting = markup.Easel(state="waiting", headline="In the queue")
         return {**self._running(True), self.prompt.message: "", self.stage.easel: markup.easel(waiting)}
 
     def run(self, *sent: Any) -> Iterator[Updates]:
         """From the form to pictures, an update an event."""
-        *fields, pictures, chosen = sent
-        before = len(pictures)
+        *fields, pictures, chosen, turn = sent
+        before, number = len(pictures), turn.started
         try:
             request = self.form.request(fields)
             with closing(render(record(self.backend.generate(request), self.store))) as views:
                 for view in views:
                     if view.saved:
                         pictures = [*pictures, view.saved]
-                    yield self._finished(view, pictures, before) if view.finished else self._updates(view, pictures)
+                    if view.finished:
+                        yield self._finished(view, pictures, before)
+                        return
+                    if turn.cancelled >= number:
+                        break
+                    yield self._updates(view, pictures)
+            yield self._cancelled(pictures, chosen)
         except Exception as error:  # the border: nothing may reach a user but a sentence
             yield {**self._at_rest(pictures, chosen), self.prompt.message: markup.message(sentence_of(error))}
 
@@ -106,9 +126,12 @@ class Page:
             self.stage.row: session.row(pictures, None),
         }
 
-    def cancelled(self, pictures: list[Picture], chosen: int | None) -> Updates:
-        """The run was cancelled; Gradio has closed its generator."""
-        note = markup.message("Cancelled. The engine stops within one step.", kind="note")
+    def cancel(self, turn: Turn) -> None:
+        """Ask the run to end; it does within one step."""
+        turn.cancelled = turn.started
+
+    def _cancelled(self, pictures: list[Picture], chosen: int | None) -> Updates:
+        note = markup.message("Cancelled. The engine is free again.", kind="note")
         return {**self._at_rest(pictures, chosen), self.prompt.message: note}
 
     def not_started(self, pictures: list[Picture], chosen: int | None) -> Updates:
@@ -231,9 +254,9 @@ def _wire_run(page: Page) -> None:
     stage, prompt = page.stage, page.prompt
     memory = [page.pictures, page.chosen]
     shown = [stage.easel, stage.facts, stage.row, prompt.message, prompt.generate, prompt.cancel, *memory]
-    run = prompt.generate.click(page.begin, None, shown, **_QUIET).then(
+    run = prompt.generate.click(page.begin, [page.turn], shown, **_QUIET).then(
         page.run,
-        [*page.form.inputs, *memory],
+        [*page.form.inputs, *memory, page.turn],
         [*shown, page.form.controls["seed"], page.settings.reuse_last],
         preprocess=False,
         show_progress="hidden",
@@ -241,7 +264,7 @@ def _wire_run(page: Page) -> None:
         api_visibility="private",
     )
     run.failure(page.not_started, memory, shown, **_QUIET)
-    prompt.cancel.click(page.cancelled, memory, shown, cancels=[run], **_QUIET)
+    prompt.cancel.click(page.cancel, [page.turn], None, **_QUIET)
 
 
 def _wire_session(page: Page) -> None:

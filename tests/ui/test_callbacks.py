@@ -12,7 +12,7 @@ from cascade_app.errors import CheckpointDamaged, RenderFailed
 from cascade_app.gallery.store import PictureStore
 from cascade_app.serving.backend import BackendStatus
 from cascade_app.ui.blocks import build_ui, lay_out
-from cascade_app.ui.callbacks import UNEXPECTED, Page
+from cascade_app.ui.callbacks import UNEXPECTED, Page, Turn
 from tests.fakes import FakeBackend
 from tests.ui.test_form import sent
 
@@ -26,7 +26,7 @@ def page(tmp_path) -> Page:
 def finish(page: Page, pictures=(), **changes) -> dict:
     """All the updates of a run, the later ones over the earlier."""
     merged: dict = {}
-    for update in page.run(*sent(**changes), list(pictures), None):
+    for update in page.run(*sent(**changes), list(pictures), None, Turn(started=1)):
         merged |= update
     return merged
 
@@ -79,7 +79,7 @@ def test_a_bug_is_not_shown_but_logged(page, caplog):
 
 
 def test_closing_the_run_frees_the_engine(page):
-    run = page.run(*sent(), [], None)
+    run = page.run(*sent(), [], None, Turn(started=1))
     for _ in range(4):
         next(run)
     assert page.backend.lock.locked()
@@ -87,11 +87,47 @@ def test_closing_the_run_frees_the_engine(page):
     assert not page.backend.lock.locked() and page.backend.closed_early == 1
 
 
+def cancel_after(page: Page, updates: int, pictures: list) -> dict:
+    """The last update of a run that is cancelled after some."""
+    turn = Turn()
+    page.begin(turn)
+    run = page.run(*sent(), pictures, None, turn)
+    for _ in range(updates):
+        next(run)
+    page.cancel(turn)
+    (last,) = run
+    return last
+
+
 def test_cancel_puts_the_last_picture_back(page):
+    assert "Nothing on the easel" in shown(cancel_after(page, 4, [])[page.stage.easel])
+    assert not page.backend.lock.locked() and page.backend.closed_early == 1
     pictures = finish(page)[page.pictures]
-    updates = page.cancelled(pictures, None)
-    assert updates[page.chosen] == 0 and "Cancelled" in shown(updates[page.prompt.message])
-    assert "Nothing on the easel" in shown(page.cancelled([], None)[page.stage.easel])
+    last = cancel_after(page, 4, pictures)
+    assert last[page.chosen] == 0 and "Cancelled" in shown(last[page.prompt.message])
+    assert last[page.prompt.generate]["interactive"] and not last[page.prompt.cancel]["interactive"]
+
+
+def test_cancel_before_the_run_has_its_turn(page):
+    cancel_after(page, 0, [])
+    assert page.backend.steps_done == 0
+
+
+def test_a_cancelled_run_does_not_cancel_the_next(page):
+    turn = Turn(started=1, cancelled=1)
+    page.begin(turn)
+    *_others, last = page.run(*sent(), [], None, turn)
+    assert len(last[page.pictures]) == 1
+
+
+def test_a_run_cancelled_late_keeps_the_pictures_it_saved(page):
+    turn = Turn(started=1)
+    run = page.run(*sent(images=2), [], None, turn)
+    while page.pictures not in next(run):
+        pass
+    page.cancel(turn)
+    (last,) = run
+    assert len(last[page.pictures]) == 2  # the second was saved before the run looked again
 
 
 @pytest.mark.parametrize("index", [None, -1, 5, "0", 1.0])
