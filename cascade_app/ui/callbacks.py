@@ -203,7 +203,7 @@ class Page:
 
     def take_aspect(self, label: str, width: float, height: float) -> Updates:
         """A preset was clicked: its size, in the orientation the form has now."""
-        size = presets(self.form.spec).get(label)
+        size = presets(self.form.spec).get(label) if isinstance(label, str) else None
         if size is None:
             return {self.settings.aspect: gr.skip()}
         upright = isinstance(width, (int, float)) and isinstance(height, (int, float)) and width < height

@@ -159,6 +159,7 @@ def test_presets_and_swap(page):
     assert page.swap(352, 192) == {width: 192, height: 352}
     assert page.follow_size(192, 352) == "16:9" and page.follow_size(128, 512) is None
     assert list(page.take_aspect("7:3", 256, 256)) == [page.settings.aspect]
+    assert list(page.take_aspect(["1:1"], 256, 256)) == [page.settings.aspect]
 
 
 def test_the_lamp_polls_until_ready_or_failed(page):
