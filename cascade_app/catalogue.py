@@ -296,7 +296,7 @@ def _check_sizes(spec: CheckpointSpec, index_path: Path) -> None:
         and spec.size_step_px % 8 == 0  # Stage B's latent is px / 4 and its sides must be even
         and spec.default_size_px % spec.size_step_px == 0
     )
-    if not (sizes_fit and 1 <= spec.prior_factor <= 1024):
+    if not (sizes_fit and 8 <= spec.prior_factor <= 1024):
         raise CheckpointDamaged(
             f"{brief(index_path)} holds sizes that do not go together: the step must be a multiple of 8, and the "
             "default a multiple of the step between the minimum and the maximum. Restore the file."
@@ -322,3 +322,14 @@ def _check_together(parts: Mapping[str, PartFacts]) -> None:
                     f"The parts do not belong together: {taker} takes {what} {taken} wide, and {giver} gives {given}. "
                     "Take all parts from one checkpoint."
                 )
+    for name, needed in (("prior", "clip_text_in_channels"), ("decoder", "effnet_in_channels")):
+        if name in parts and parts[name].config.get(needed) is None:
+            raise CheckpointDamaged(f"The config of {name} has no {needed}, which every cascade has. Restore the file.")
+    if "vqgan" in parts:
+        config = parts["vqgan"].config
+        levels, factor = config.get("levels", 2), config.get("up_down_scale_factor", 2)
+        if (levels, factor) != (2, 2):
+            raise CheckpointDamaged(
+                f"Stage A has {str(levels)[:20]} levels and factor {str(factor)[:20]}, and only 2 and 2 are known. "
+                "Take it from the published checkpoint."
+            )

@@ -183,7 +183,8 @@ def folder_facts(name: str, source: Source) -> PartFacts:
     """The facts of the part in a folder of the diffusers layout, checked against its weights' headers."""
     folder = source.path
     config = read_json(folder / "config.json")
-    described = config.get("_class_name") or (config.get("architectures") or [CLASSES[name]])[0]
+    architectures = config.get("architectures") or [CLASSES[name]]
+    described = config.get("_class_name") or (architectures[0] if isinstance(architectures, list) else architectures)
     if described != CLASSES[name]:
         raise CheckpointDamaged(
             f"{brief(folder / 'config.json')} describes a {str(described)[:60]}, not a {CLASSES[name]}. Copy it again."

@@ -80,7 +80,7 @@ def load_checkpoint(
     """
     _check_all_there(spec)
     scheduler_config = _scheduler_config(spec.companions.get("scheduler"))
-    CosineSchedule.from_config(scheduler_config)  # refuses a schedule we cannot sample before any weight is read
+    _check_schedule(scheduler_config)
     tokenizer = _load_tokenizer(spec.companions["tokenizer"].path, spec.parts["text_encoder"])
     shared = shared or {}
     # One after another: each part is read by all of torch's threads when its numbers are checked, and two at once were slower.
@@ -111,7 +111,14 @@ def load_part(part: PartFacts, *, dtype: torch.dtype) -> Any:
     else:
         refs, label = refs_in_folder(_files_for(path, WEIGHTS[part.name], dtype)), f"{path.name}/"
     network = build_empty(part.name, part.config, label)
-    _check_tensors(network.state_dict(), refs, label)
+    expected = network.state_dict()
+    _check_tensors(expected, refs, label)
+    unasked = [key for key in refs if key not in expected and not key.endswith("position_ids")]  # older files hold those
+    if unasked and not path.is_file():  # a single file may hold anything beside
+        raise CheckpointDamaged(
+            f"{label} holds {len(unasked)} tensors that its config does not ask for, {unasked[0]} the first. "
+            "Copy the checkpoint again."
+        )
     _fill(network, refs, dtype, label)
     return network.eval().requires_grad_(False)
 
@@ -136,15 +143,22 @@ def build_empty(name: str, config: Mapping[str, Any], label: str = "") -> Any:
 
 
 def _check_plausible(config: Mapping[str, Any]) -> None:
+    """Raise ValueError for numbers that no network has and that would take forever, or fail only when it computes."""
+    for key in ("scale_factor", "layer_norm_eps"):
+        number = config.get(key, 1.0)
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
+            raise ValueError(f"{key} is {number}")
+    if not isinstance(config.get("eos_token_id", 0), int):  # where the pooled embedding is read
+        raise ValueError(f"eos_token_id is {config['eos_token_id']}")
     for key, value in config.items():
         numbers = value if isinstance(value, list) else [value]
-        for number in numbers:
-            if isinstance(number, (int, float)) and not -_LARGEST_NUMBER <= number <= _LARGEST_NUMBER:
-                raise ValueError(f"{key} is {number}")
-            if isinstance(number, int) and number > _MOST_LAYERS and any(word in key for word in _COUNTED):
-                raise ValueError(f"{key} is {number}")
         if len(numbers) > _MOST_LAYERS:
             raise ValueError(f"{key} has {len(numbers)} entries")
+        most = _MOST_LAYERS if any(word in key for word in _COUNTED) else _LARGEST_NUMBER
+        least = -1 if key == "num_attention_heads" and "block_out_channels" in config else 0  # a level without attention
+        for number in numbers:
+            if isinstance(number, (int, float)) and not key.endswith("_token_id") and not least <= number <= most:
+                raise ValueError(f"{key} is {number}")
 
 
 def _check_all_there(spec: CheckpointSpec) -> None:
@@ -243,12 +257,22 @@ def _scheduler_config(source: Source | None) -> Mapping[str, Any]:
     return SCHEDULER_CONFIG if source is None else read_json(source.path / "scheduler_config.json")
 
 
+def _check_schedule(config: Mapping[str, Any]) -> None:
+    """Refuse a schedule we cannot sample before any weight is read."""
+    try:
+        CosineSchedule.from_config(config)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CheckpointDamaged(f"scheduler/scheduler_config.json holds a value that is no number ({error}). Restore it.") from error
+
+
 def _load_tokenizer(folder: Path, text_encoder: PartFacts) -> CLIPTokenizer:
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the tokenizers library raises plain Exception for a bad file
         raise CheckpointDamaged(f"{folder.name}/ holds no readable CLIP tokenizer. Copy the checkpoint again.") from error
     words, places = text_encoder.config.get("vocab_size"), text_encoder.config.get("max_position_embeddings")
+    if not isinstance(tokenizer.model_max_length, (int, float)) or not tokenizer.model_max_length >= 3:
+        raise CheckpointDamaged(f"{folder.name}/ leaves no room for a prompt (model_max_length). Copy the checkpoint again.")
     if isinstance(words, int) and len(tokenizer) > words:
         raise CheckpointDamaged(
             f"{folder.name}/ knows {len(tokenizer):,} words and the text encoder {words:,}: they do not belong together."

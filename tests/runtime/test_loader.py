@@ -189,7 +189,19 @@ DAMAGE = {
     "a link to itself": (lambda f: relink(prior(f), prior(f)), "symbolic links"),
     "a config of a monster": (lambda f: edit_json(config(f), down_num_layers_per_block=[10**9, 1]), "1000000000"),
     "a config of a tower": (lambda f: edit_json(config(f), up_num_layers_per_block=[300, 1]), "is 300"),
-    "a Stage A of many levels": (lambda f: edit_json(f / "vqgan" / "config.json", levels=100_000), "levels is 100000"),
+    "tensors that the config does not know": (
+        lambda f: edit_json(config(f), down_num_layers_per_block=[1, 1]), "tensors that its config does not ask for"),
+    "a Stage A of no scale": (lambda f: edit_json(f / "vqgan" / "config.json", scale_factor=0), "scale_factor is 0"),
+    "a text encoder of no end": (lambda f: edit_json(f / "text_encoder" / "config.json", eos_token_id=None), "eos_token_id is None"),
+    "a text encoder of no layers": (
+        lambda f: edit_json(f / "text_encoder" / "config.json", num_hidden_layers=0), "tensors that its config does not ask for"),
+    "a decoder without its input": (
+        lambda f: edit_json(f / "decoder" / "config.json", effnet_in_channels=None), "has no effnet_in_channels"),
+    "a tokenizer of no length": (
+        lambda f: edit_json(f / "tokenizer" / "tokenizer_config.json", model_max_length="long"), "no room for a prompt"),
+    "a schedule of words": (
+        lambda f: edit_json(f / "scheduler" / "scheduler_config.json", s="small"), "holds a value that is no number"),
+    "a Stage A of many levels": (lambda f: edit_json(f / "vqgan" / "config.json", levels=100_000), "has 100000 levels"),
     "a config as large as a film": (lambda f: config(f).write_text(" " * 17_000_000 + "{}"), "is larger than"),
     "a config of words": (lambda f: edit_json(config(f), block_out_channels="wide"), "describes no network"),
     "a config without meaning": (lambda f: edit_json(config(f), block_types_per_layer=[["A"], ["B"]]), "describes no network"),
