@@ -262,7 +262,7 @@ def _check_schedule(config: Mapping[str, Any]) -> None:
     try:
         CosineSchedule.from_config(config)
     except (TypeError, ValueError, OverflowError) as error:
-        raise CheckpointDamaged(f"scheduler/scheduler_config.json holds a value that is no number ({error}). Restore it.") from error
+        raise CheckpointDamaged(f"scheduler/scheduler_config.json holds what is no number ({error}). Restore it.") from error
 
 
 def _load_tokenizer(folder: Path, text_encoder: PartFacts) -> CLIPTokenizer:

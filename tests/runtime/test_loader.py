@@ -192,7 +192,8 @@ DAMAGE = {
     "tensors that the config does not know": (
         lambda f: edit_json(config(f), down_num_layers_per_block=[1, 1]), "tensors that its config does not ask for"),
     "a Stage A of no scale": (lambda f: edit_json(f / "vqgan" / "config.json", scale_factor=0), "scale_factor is 0"),
-    "a text encoder of no end": (lambda f: edit_json(f / "text_encoder" / "config.json", eos_token_id=None), "eos_token_id is None"),
+    "a text encoder of no end": (
+        lambda f: edit_json(f / "text_encoder" / "config.json", eos_token_id=None), "eos_token_id is None"),
     "a text encoder of no layers": (
         lambda f: edit_json(f / "text_encoder" / "config.json", num_hidden_layers=0), "tensors that its config does not ask for"),
     "a decoder without its input": (
@@ -200,7 +201,7 @@ DAMAGE = {
     "a tokenizer of no length": (
         lambda f: edit_json(f / "tokenizer" / "tokenizer_config.json", model_max_length="long"), "no room for a prompt"),
     "a schedule of words": (
-        lambda f: edit_json(f / "scheduler" / "scheduler_config.json", s="small"), "holds a value that is no number"),
+        lambda f: edit_json(f / "scheduler" / "scheduler_config.json", s="small"), "holds what is no number"),
     "a Stage A of many levels": (lambda f: edit_json(f / "vqgan" / "config.json", levels=100_000), "has 100000 levels"),
     "a config as large as a film": (lambda f: config(f).write_text(" " * 17_000_000 + "{}"), "is larger than"),
     "a config of words": (lambda f: edit_json(config(f), block_out_channels="wide"), "describes no network"),
