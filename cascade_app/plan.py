@@ -37,9 +37,12 @@ class GenerationPlan:
     def summary(self) -> str:
         """One line for the page: what will come out and how."""
         request = self.request
-        count = "1 picture" if len(self.seeds) == 1 else f"{len(self.seeds)} pictures"
+        one = len(self.seeds) == 1
+        count = "1 picture" if one else f"{len(self.seeds)} pictures"
+        cells = f"{self.prior_shape[2]} x {self.prior_shape[1]}"
+        negatives = f"a {cells} negative" if one else f"{cells} negatives"
         return (
-            f"{count}, {self.width} x {self.height} px, from {self.prior_shape[1]} x {self.prior_shape[2]} negatives, "
+            f"{count}, {self.width} x {self.height} px, from {negatives}, "
             f"{request.prior_steps} + {request.decoder_steps} steps"
         )
 
