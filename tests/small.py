@@ -98,12 +98,23 @@ def x0_scheduler() -> DDPMScheduler:
     )
 
 
-def write_checkpoint(folder: Path, *, scheduler=None, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
-    """A whole small checkpoint in the published folder layout, without a previewer."""
+MID_SIZE = {
+    "prior": {"block_out_channels": (192, 192), "conditioning_dim": 192, "num_attention_heads": (3, 3),
+              "down_num_layers_per_block": (2, 4), "up_num_layers_per_block": (4, 2)},
+    "decoder": {"block_out_channels": (64, 128, 192), "conditioning_dim": 192, "num_attention_heads": (0, 0, 3),
+                "down_num_layers_per_block": (1, 2, 4), "up_num_layers_per_block": (4, 2, 1)},
+}  # fmt: skip
+
+
+def write_checkpoint(
+    folder: Path, *, scheduler=None, dtype: torch.dtype = torch.float32, seed: int = 0, changes: dict | None = None
+) -> Path:
+    """A whole small checkpoint in the published folder layout, without a previewer; `changes` to the UNets' configs."""
     tokenizer = small_tokenizer()
+    changes = changes or {}
     parts = {
-        "prior": small_prior(seed + 1),
-        "decoder": small_decoder(seed + 2),
+        "prior": small_prior(seed + 1, **changes.get("prior", {})),
+        "decoder": small_decoder(seed + 2, **changes.get("decoder", {})),
         "vqgan": small_vqgan(seed + 3),
         "text_encoder": small_text_encoder(tokenizer, seed + 4),
     }

@@ -13,6 +13,7 @@ from cascade_app.runtime.manager import PipelineManager, part_facts
 from cascade_app.runtime.memory import OVERHEAD_BYTES, PARTS
 from cascade_app.runtime.offload import Carrier
 from cascade_app.settings import Settings
+from tests.small import MID_SIZE, small_vqgan, write_checkpoint
 
 CPU = torch.device("cpu")
 PLENTY = 10**12
@@ -49,6 +50,26 @@ def test_the_picture_is_the_same_under_every_placement(manager, ask, placement, 
         assert all((a == b).all() for a, b in zip(pictures, expected, strict=True))
     assert (other.carrier.moved_bytes > 0) == (placement != "cpu")
     assert next(event for event in events if isinstance(event, RunStarted)).placement
+
+
+@pytest.fixture(scope="module")
+def mid_size_folder(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("mid-size"), changes=MID_SIZE)
+
+
+@pytest.mark.parametrize("checkpoint", ["pocket", "mid-size"])
+def test_the_pocket_and_a_mid_size_cascade_too(manager, ask, mid_size_folder, checkpoint):
+    name = "pocket" if checkpoint == "pocket" else str(mid_size_folder)
+    request = ask(checkpoint=name, width=256, height=256, prompt="a red sun over blue mountains")
+    expected, _ = run(manager, request)
+    assert expected[0].std() > 1
+    peaks = {}
+    for placement in ("resident", "swap", "stream"):
+        other = card(placement)
+        pictures, _ = run(other, request)
+        assert (pictures[0] == expected[0]).all()
+        peaks[placement] = other.carrier.peak_bytes
+    assert peaks["stream"] < peaks["swap"] < peaks["resident"]
 
 
 def test_weights_on_the_device_stay_within_what_the_placement_says(ask, weights):
@@ -175,8 +196,6 @@ def test_stage_c_in_8_bits_is_smaller_and_near(manager, ask, placement):
 
 
 def test_strips_of_stage_a_are_the_whole_picture():
-    from tests.small import small_vqgan
-
     vqgan = small_vqgan()
     latents = torch.randn(2, 4, 70, 20)
     whole = stages.decode(vqgan, latents)
