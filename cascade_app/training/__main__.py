@@ -18,7 +18,7 @@ from cascade_app.training.workdir import add_work_dir_argument, work_dir
 # Shares of the budget. Lanes of a phase run side by side; the parts of a lane one after another.
 PHASES: tuple[tuple[tuple[tuple[str, float], ...], ...], ...] = (
     ((("stage_a", 0.09), ("clip", 0.07)), (("encoder", 0.25),)),
-    ((("stage_b", 0.66),), (("stage_c", 0.66),)),
+    ((("stage_b", 0.66),), (("reader", 0.01), ("stage_c", 0.65))),
 )
 
 

@@ -29,12 +29,12 @@ LATENT_NOISE = 0.1
 
 
 class LatentReader(nn.Module):
-    """Reads the attributes from latents, so that training keeps them readable. Used in training only."""
+    """Reads the attributes from latents, so that training keeps them readable. Used in training only, here and by Stage C."""
 
-    def __init__(self, channels: int = 16):
+    def __init__(self, channels: int = 16, hidden: int = 256):
         super().__init__()
-        self.hidden = nn.Linear(channels * 36, 256)
-        self.head = AttributeHead(256)
+        self.hidden = nn.Linear(channels * 36, hidden)
+        self.head = AttributeHead(hidden)
 
     def forward(self, latents: Tensor) -> list[Tensor]:
         """(B, 16, h, w) -> the logits of every attribute."""

@@ -29,17 +29,17 @@ from cascade_app.training.loop import (
     Part,
     Trainer,
     autocast,
+    high_ratios,
     part_parser,
     pick_device,
-    sample_ratios,
 )
 from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import psnr, save_final, to_bytes
 from cascade_app.training.unets import DECODER, new_scheduler, new_unet
 from cascade_app.training.workdir import work_dir
 
-CONDITION_NOISE = 0.25
-DROPPED = 0.05
+CONDITION_NOISE = 0.15
+DROPPED = 0.03
 
 
 def new_model() -> StableCascadeUNet:
@@ -94,7 +94,7 @@ def build(
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         shape, rows = targets.pick(rng, batch)
         x0, condition = targets.get(shape, rows), disturbed(conditions.get(shape, rows))
-        ratios = sample_ratios(len(rows), rng).to(device)
+        ratios = high_ratios(len(rows), rng).to(device)
         noisy = add_noise(x0, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
         with autocast(device):
             guess = model(noisy, ratios, condition.new_zeros(len(rows), 1, PROJECTION), effnet=condition).sample

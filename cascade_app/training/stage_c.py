@@ -2,9 +2,11 @@
 
     python -m cascade_app.training.stage_c --minutes 90
 
-The network predicts x0. Conditioning is drawn a sample: mostly a caption; sometimes a picture's CLIP embedding with or
-without one; sometimes nothing, which is what guidance moves away from. The text tower keeps facing the (fixed) image tower
-through a small contrastive loss.
+The network predicts x0; besides being near the true latents, its guess has to tell the scene's attributes to the
+reader that the encoder was trained with, so that what the words say weighs more than the outlines of hills.
+Conditioning is drawn a sample: mostly a caption; sometimes a picture's CLIP embedding with or without one; sometimes
+nothing, which is what guidance moves away from. The text tower keeps facing the (fixed) image tower through a small
+contrastive loss.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from cascade_app.diffusion.conditioning import encode_prompts
 from cascade_app.diffusion.schedule import CosineSchedule, add_noise
 from cascade_app.training import clip
 from cascade_app.training import encoder as encoders
+from cascade_app.training import reader as readers
 from cascade_app.training.attributes import AttributeHead, attribute_loss, label_table
 from cascade_app.training.data import Pictures
 from cascade_app.training.export import unpack
@@ -29,15 +32,16 @@ from cascade_app.training.loop import (
     Part,
     Trainer,
     autocast,
+    high_ratios,
     part_parser,
     pick_device,
-    sample_ratios,
 )
 from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import save_final, to_bytes
 from cascade_app.training.unets import PRIOR, new_scheduler, new_unet
 from cascade_app.training.workdir import work_dir
 
+READING = 0.2  # weight of the attributes read from x0
 # Upper borders of the share of samples that get: nothing; a picture; a picture and a caption. The rest get a caption.
 NOTHING, PICTURE, BOTH = 0.10, 0.18, 0.24
 SHOW_PROMPTS = (
@@ -130,19 +134,19 @@ def build(
         "text_encoder": text_encoder.train(),
         "text_reader": AttributeHead(clip.PROJECTION).to(device),
     }
-    scale = torch.tensor(20.0)
+    scale, reader = torch.tensor(20.0), readers.load(work, device)
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         shape, rows = targets.pick(rng, batch)
         indices, x0 = targets.indices[shape][rows], targets.get(shape, rows)
         dice = torch.from_numpy(rng.random(len(rows)))
-        captions = clip.captions_of(indices, rng)
+        captions = clip.captions_of(indices, rng, explicit=0.65)
         prompts = [text if u >= PICTURE else "" for text, u in zip(captions, dice.tolist())]
         picture = images.new_zeros(len(rows), 1, clip.PROJECTION)
         known = torch.from_numpy(rows < len(images)) & (shape == (6, 6))
         shown = known & (dice >= NOTHING) & (dice < BOTH)
         picture[shown, 0] = images[torch.from_numpy(rows)[shown]]
-        ratios = sample_ratios(len(rows), rng).to(device)
+        ratios = high_ratios(len(rows), rng).to(device)
         noisy = add_noise(x0, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
         with autocast(device):
             text = encode_prompts(tokenizer, modules["text_encoder"], prompts)
@@ -155,10 +159,14 @@ def build(
             reading, accuracy = attribute_loss(modules["text_reader"](pooled), wanted)
         errors = ((guess.float() - x0) ** 2).mean(dim=(1, 2, 3))
         total = weights(errors, ratios) + 0.02 * reading
+        shown_accuracy = 0.0
+        if reader is not None:
+            seen, shown_accuracy = attribute_loss(reader(guess.float()), wanted)
+            total = total + READING * seen
         facing = known & said
         if int(facing.sum()) > 4:
             total = total + 0.02 * clip.contrastive(pooled[facing], images[torch.from_numpy(rows)[facing]], scale)[0]
-        return total, {"mse": float(errors.mean().detach()), "read": accuracy}
+        return total, {"mse": float(errors.mean().detach()), "read": accuracy, "seen": shown_accuracy}
 
     def sample(ema: dict[str, nn.Module]) -> None:
         with autocast(device):

@@ -170,6 +170,7 @@ def describe(seed: int, *, held_out: bool = False, kind: str | None = None) -> S
 
 
 # Integer labels, for classifiers and auxiliary losses. -1: the attribute does not apply to this scene.
+# A circle above a square is a square below a circle: labels say "above", and "shape" is the upper one (beside: the left one).
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "time": TIMES,
     "terrain": TERRAINS,
@@ -210,12 +211,13 @@ def labels(scene: Scene) -> dict[str, int]:
         result["object_colour"] = _index("object_colour", scene.object_colour)
         result["object_position"] = _index("object_position", scene.object_position) if scene.object else -1
         return result
+    first, second = (scene.shape, scene.colour), (scene.other_shape, scene.other_colour)
+    if scene.relation == "below":
+        first, second = second, first
     result["background"] = _index("background", scene.background)
-    result["shape"] = _index("shape", scene.shape)
-    result["shape_colour"] = _index("shape_colour", scene.colour)
-    result["relation"] = _index("relation", scene.relation)
-    result["other_shape"] = _index("other_shape", scene.other_shape)
-    result["other_colour"] = _index("other_colour", scene.other_colour)
+    result["shape"], result["shape_colour"] = _index("shape", first[0]), _index("shape_colour", first[1])
+    result["relation"] = _index("relation", "above" if scene.relation == "below" else scene.relation)
+    result["other_shape"], result["other_colour"] = _index("other_shape", second[0]), _index("other_colour", second[1])
     if not scene.relation:
         result["shape_position"] = _index("shape_position", scene.position)
         result["size"] = _index("size", scene.size)

@@ -106,7 +106,7 @@ def test_bucket_weights_even_out_the_noise_levels():
 
 def test_learning_rate_rises_stays_and_falls():
     assert learning_rate(0, 0.0) < 0.05
-    assert learning_rate(500, 0.5) == 1.0
+    assert learning_rate(500, 0.3) == 1.0
     assert learning_rate(500, 1.0) == pytest.approx(0.05)
 
 

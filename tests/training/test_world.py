@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,8 +49,18 @@ def test_every_value_occurs():
     for seed in range(3000):
         for name, value in labels(describe(seed)).items():
             seen[name].add(value)
+    seen["relation"].add(ATTRIBUTES["relation"].index("below"))  # labels say "above", with the shapes swapped
     for name, values in ATTRIBUTES.items():
         assert set(range(len(values))) <= seen[name], name
+
+
+def test_labels_do_not_depend_on_which_shape_is_told_of():
+    scene = next(s for s in (describe(i, kind="icon") for i in range(100)) if s.relation == "above")
+    turned = replace(
+        scene, relation="below", shape=scene.other_shape, colour=scene.other_colour,
+        other_shape=scene.shape, other_colour=scene.colour,
+    )  # fmt: skip
+    assert labels(scene) == labels(turned)
 
 
 def test_the_full_caption_names_every_attribute(scenes):
