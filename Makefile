@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+PYTEST = $(VENV_PYTHON) -m pytest -m "not slow and not gpu"
 FOLDER := .venv
 VENV_PYTHON := $(FOLDER)/bin/python
 # A stamp is written when an install has succeeded, and is older than its requirements when they have changed since.
@@ -24,7 +25,12 @@ run: $(RUNTIME) ## install what the app needs, then serve it on http://127.0.0.1
 venv: $(DEV) ## install what the app, its tests and the training need into .venv
 
 test: $(DEV) lint chromium ## lint, then all tests that take seconds, the ones in a browser included
-	$(VENV_PYTHON) -m pytest -m "not slow and not gpu" --durations=10 $(PYTEST_ARGS)
+ifeq ($(PYTEST_ARGS),)
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile --durations=10 --ignore=tests/e2e
+	$(PYTEST) --durations=5 tests/e2e
+else
+	$(PYTEST) $(PYTEST_ARGS)
+endif
 
 test-slow: $(DEV) chromium ## the tests that take minutes
 	$(VENV_PYTHON) -m pytest -m "slow and not gpu" --durations=10 $(PYTEST_ARGS)
