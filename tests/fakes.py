@@ -16,16 +16,29 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from cascade_app.catalogue import CheckpointSpec
+from cascade_app import published
+from cascade_app.catalogue import CheckpointSpec, find_checkpoint
 from cascade_app.errors import CascadeError
-from cascade_app.events import Event, Finished, ImageReady, RunStarted, StageStarted, StepDone, Waiting
+from cascade_app.events import Event, Finished, ImageReady, Notice, RunStarted, StageStarted, StepDone, Waiting
+from cascade_app.licenses import accepted
 from cascade_app.plan import GenerationPlan, make_plan
 from cascade_app.request import GenerationRequest
 from cascade_app.serving.backend import BackendStatus
+from cascade_app.system import PartReport, SystemReport
 
 SPEC = CheckpointSpec(
     name="pocket", title="Pocket", folder=Path("pocket"), license="Apache-2.0",
     default_size_px=256, min_size_px=128, max_size_px=512, size_step_px=32,
+)  # fmt: skip
+
+REPORT = SystemReport(
+    device="Drawing Board 3000", dtype="bfloat16", device_free_bytes=9_400_000_000, device_used_bytes=6_500_000,
+    host_free_bytes=21_300_000_000, placement="resident", reason="All of it fits on the device, with 9.2 GB to spare.",
+    parts=(
+        PartReport("Pocket", "text_encoder", 5_300_000, "device"), PartReport("Pocket", "prior", 9_900_000, "device"),
+        PartReport("Pocket", "decoder", 6_100_000, "host"), PartReport("Pocket", "vqgan", 900_000, "host"),
+    ),
+    load_seconds={"Pocket": 0.42}, prompts_cached=3,
 )  # fmt: skip
 
 
@@ -40,6 +53,8 @@ class FakeBackend:
     lock: threading.Lock = field(default_factory=threading.Lock)
     steps_done: int = 0
     closed_early: int = 0
+    licenses: set[str] = field(default_factory=set)  # those that were accepted
+    notice: str = ""  # said in the middle of each run
 
     def status(self) -> BackendStatus:
         return self.state
@@ -47,10 +62,27 @@ class FakeBackend:
     def checkpoint(self, name: str) -> CheckpointSpec:
         if isinstance(self.failure, CascadeError):
             raise self.failure
-        return self.spec
+        return self._spec(name)
+
+    def _spec(self, name: str) -> CheckpointSpec:
+        return find_checkpoint(name) if name in published.CHECKPOINTS else self.spec
+
+    def system(self) -> SystemReport | None:
+        if self.state.state == "loading":
+            return None
+        return REPORT
+
+    def license_accepted(self, name: str) -> bool:
+        return name in self.licenses or accepted(name, by_setting="", data_dir=Path("nowhere"))
+
+    def accept_license(self, name: str) -> None:
+        if self.failure:
+            raise self.failure
+        self.licenses.add(name)
 
     def plan(self, request: GenerationRequest) -> GenerationPlan:
-        return make_plan(request if request.seed is not None else request.with_seed(random.randrange(2**32)), self.spec)
+        seeded = request if request.seed is not None else request.with_seed(random.randrange(2**32))
+        return make_plan(seeded, self._spec(request.checkpoint))
 
     def generate(self, request: GenerationRequest) -> Iterator[Event]:
         while not self.lock.acquire(timeout=0.2):
@@ -68,6 +100,8 @@ class FakeBackend:
         yield RunStarted(plan)
         if self.failure:
             raise self.failure
+        if self.notice:
+            yield Notice(self.notice)
         everyone = tuple(range(len(plan.seeds)))
         yield StageStarted("conditioning", 1, everyone)
         pictures = [draw(plan.width, plan.height, seed) for seed in plan.seeds]

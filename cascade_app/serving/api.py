@@ -16,13 +16,14 @@ from typing import Any, Literal
 import gradio as gr
 from gradio.data_classes import FileDataDict
 
-from cascade_app.catalogue import KNOWN, CheckpointSpec
-from cascade_app.errors import CascadeError, InvalidRequest
+from cascade_app.catalogue import CheckpointSpec
+from cascade_app.errors import CascadeError
 from cascade_app.events import Finished, ImageSaved, RunStarted
 from cascade_app.gallery.store import PictureStore, record
 from cascade_app.plan import GenerationPlan
 from cascade_app.request import FIELDS, Field, GenerationRequest
 from cascade_app.serving.backend import Backend
+from cascade_app.serving.offer import check_offered
 
 API_RUNS_AT_ONCE = 4  # calls that may wait for the engine inside it; the rest wait in the queue
 DESCRIPTION = "Make pictures from a prompt with Stable Cascade; each is a PNG file that carries its settings."
@@ -96,12 +97,7 @@ def run_to_end(backend: Backend, store: PictureStore, request: GenerationRequest
 def _request(values: dict[str, Any], spec: CheckpointSpec) -> GenerationRequest:
     given = {name: value for name, value in values.items() if value is not None}
     request = GenerationRequest.from_values({**spec.defaults, "checkpoint": spec.name, **given})
-    offered = (spec.name, *(name for name in KNOWN if name != spec.name))
-    if request.checkpoint not in offered:  # a caller may not make the server read any folder it likes
-        raise InvalidRequest(
-            f'Checkpoint "{request.checkpoint[:80]}" is not served here; choose one of {", ".join(offered)}.',
-            field="checkpoint",
-        )
+    check_offered(request.checkpoint, spec.name)
     return request
 
 

@@ -33,6 +33,12 @@ class Backend(Protocol):
     def checkpoint(self, name: str) -> CheckpointSpec:
         """The facts of a checkpoint, weights unread. Raises CheckpointNotFound, CheckpointDamaged."""
 
+    def license_accepted(self, name: str) -> bool:
+        """Whether the licence `name` needs no asking (any more); "" never does."""
+
+    def accept_license(self, name: str) -> None:
+        """Record that the licence `name` was accepted. Raises CascadeError where a visitor may not say so."""
+
     def plan(self, request: GenerationRequest) -> GenerationPlan:
         """What `request` would make, without making it; an open seed is drawn. Raises InvalidRequest, CheckpointError."""
 

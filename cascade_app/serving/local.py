@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from cascade_app.catalogue import CheckpointSpec, find_checkpoint
 from cascade_app.errors import CascadeError, NotReady
 from cascade_app.events import Event, Waiting
+from cascade_app.licenses import accept_license, accepted
 from cascade_app.plan import GenerationPlan, draw_seed, make_plan
 from cascade_app.request import GenerationRequest
 from cascade_app.serving.backend import BackendStatus
@@ -46,24 +48,24 @@ class LocalBackend:
             if self._status.state == "ready":
                 return
             try:
-                self._manager = self._load()
+                self._load()
             except CascadeError as error:
                 self._status = BackendStatus("failed", error.message)
                 raise
             self._status = BackendStatus("ready", "Ready.")
 
-    def _load(self) -> PipelineManager:
+    def _load(self) -> None:
         self._status = BackendStatus("loading", "Loading PyTorch and diffusers.")
         from cascade_app.runtime.fetching import fetch
         from cascade_app.runtime.manager import PipelineManager
 
+        # Kept even if the default checkpoint cannot be loaded: another one may be chosen.
+        manager = self._manager = self._manager or PipelineManager(self._settings)
         spec = find_checkpoint(self._settings.checkpoint)
-        manager = PipelineManager(self._settings)
         for waiting in fetch(spec, self._settings):
             self._status = BackendStatus("loading", waiting.reason)
         self._status = BackendStatus("loading", f"Loading {spec.title}.")
         manager.checkpoint(find_checkpoint(self._settings.checkpoint))
-        return manager
 
     def _load_or_say_why(self) -> None:
         try:
@@ -78,10 +80,24 @@ class LocalBackend:
         return self._status
 
     def system(self) -> SystemReport | None:
-        return self._manager.report() if self._manager else None
+        return self._manager.report() if self._manager and self._status.state != "loading" else None
 
     def checkpoint(self, name: str) -> CheckpointSpec:
         return find_checkpoint(name)
+
+    def license_accepted(self, name: str) -> bool:
+        return accepted(name, by_setting=self._settings.accept_license, data_dir=self._settings.data_dir)
+
+    def accept_license(self, name: str) -> None:
+        if not _is_loopback(self._settings.host):
+            raise CascadeError(
+                "This page is open to others, so only whoever runs it can accept the licence: set CASCADE_ACCEPT_LICENSE "
+                f"to {name[:60]} and start it again."
+            )
+        accept_license(name, data_dir=self._settings.data_dir)
+        if self._status.state == "failed":  # perhaps for want of just this
+            self._status = BackendStatus("loading", "Starting.")
+            self.start()
 
     def plan(self, request: GenerationRequest) -> GenerationPlan:
         return make_plan(draw_seed(request), find_checkpoint(request.checkpoint))
@@ -96,3 +112,10 @@ class LocalBackend:
         from cascade_app.runtime.generate import generate
 
         yield from generate(self._manager, request)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -17,12 +17,14 @@ from cascade_app.gallery.store import PictureStore
 from cascade_app.serving.api import add_api
 from cascade_app.serving.backend import Backend
 from cascade_app.ui import markup
-from cascade_app.ui.callbacks import POLL_S, Page, Turn, wire
+from cascade_app.ui.callbacks import Page, Turn
 from cascade_app.ui.form import Form, stand_in_spec
 from cascade_app.ui.prompt_panel import build_prompt_panel
 from cascade_app.ui.settings_panel import build_settings_panel
 from cascade_app.ui.stage_panel import build_stage_panel
+from cascade_app.ui.system_panel import build_system_panel
 from cascade_app.ui.theme import studio_theme
+from cascade_app.ui.wiring import POLL_S, wire
 
 TITLE = "Cascade Studio"
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,16 +58,18 @@ def lay_out(backend: Backend, store: PictureStore, *, checkpoint: str) -> Page:
     spec = _spec_of(backend, checkpoint)
     form = Form(spec)
     prompts = read_prompts()
-    gr.HTML(markup.header(checkpoint=spec.title, license=spec.license), **_still("header"))
+    header = gr.HTML(markup.header(checkpoint=spec.title, license=spec.license), **_still("header"))
     lamp = gr.HTML(markup.engine_status("loading", "Loading"), **_still("lamp"))
     with gr.Row(elem_id="room", equal_height=False):
         stage = build_stage_panel(prompts)
         with gr.Column(elem_id="desk"):
             prompt = build_prompt_panel(form, prompts)
-            settings = build_settings_panel(form)
+            settings = build_settings_panel(form, backend)
+            system = build_system_panel()
     gr.HTML(f'<p class="cs-keys">{"".join(f"<span>{key}</span>" for key in KEYS)}</p>', **_still("keys"))
     return Page(
-        backend=backend, store=store, form=form, prompt=prompt, settings=settings, stage=stage, lamp=lamp,
+        backend=backend, store=store, form=form, prompt=prompt, settings=settings, stage=stage, system=system,
+        header=header, lamp=lamp,
         timer=gr.Timer(POLL_S), pictures=gr.State([]), chosen=gr.State(None), turn=gr.State(Turn()), prompts=prompts,
     )  # fmt: skip
 

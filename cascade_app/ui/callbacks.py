@@ -1,7 +1,7 @@
-"""The wiring: which event runs what, and what it may change on the page.
+"""What the page does: the handlers, and what each may change. `wiring.py` says which event runs which.
 
 Owns the way errors reach the page: a CascadeError becomes its sentence, anything else one general sentence and a
-traceback in the log. Events that read the form take what the browser sent (`preprocess=False`); see `form.py`.
+traceback in the log. Events that read the form take what the browser sent; see `form.py`.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from typing import Any
 
 import gradio as gr
 
+from cascade_app.catalogue import CheckpointSpec
 from cascade_app.errors import CascadeError
 from cascade_app.gallery.store import PictureStore, record
 from cascade_app.serving.backend import Backend
+from cascade_app.serving.offer import check_offered
 from cascade_app.ui import markup, session
 from cascade_app.ui.aspects import label_of, presets
+from cascade_app.ui.checkpoint_panel import about_html, choices
 from cascade_app.ui.form import Form, plan_values
 from cascade_app.ui.prompt_panel import PromptPanel
 from cascade_app.ui.render import View, render
 from cascade_app.ui.session import Picture
 from cascade_app.ui.settings_panel import SettingsPanel
 from cascade_app.ui.stage_panel import StagePanel
+from cascade_app.ui.system_panel import SystemPanel, system_html
 
-RUNS_AT_ONCE = 12  # runs that may wait for the engine and hear their place; the engine itself makes one at a time
-POLL_S = 1.0
 UNEXPECTED = "Something went wrong that should not have. It was written to the log; please try again."
 NOT_STARTED = "The run could not start: too many are waiting, or the connection was lost. Try again in a moment."
 
 _log = logging.getLogger(__name__)
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 
 Updates = dict[Any, Any]
 
@@ -67,6 +68,8 @@ class Page:
     prompt: PromptPanel
     settings: SettingsPanel
     stage: StagePanel
+    system: SystemPanel
+    header: gr.HTML
     lamp: gr.HTML
     timer: gr.Timer
     pictures: gr.State  # list[Picture], oldest first
@@ -85,7 +88,7 @@ class Page:
     def run(self, *sent: Any) -> Iterator[Updates]:
         """From the form to pictures, an update an event."""
         *fields, pictures, chosen, turn = sent
-        before, number = len(pictures), turn.started
+        before, number, notices = len(pictures), turn.started, ""
         try:
             request = self.form.request(fields)
             with closing(render(record(self.backend.generate(request), self.store))) as views:
@@ -97,13 +100,16 @@ class Page:
                         return
                     if turn.cancelled >= number:
                         break
-                    yield self._updates(view, pictures)
+                    notices = f"{notices} {view.notice}".strip()
+                    yield self._updates(view, pictures, notices)
             yield self._cancelled(pictures, chosen)
         except Exception as error:  # the border: nothing may reach a user but a sentence
             yield {**self._at_rest(pictures, chosen), self.prompt.message: markup.message(sentence_of(error))}
 
-    def _updates(self, view: View, pictures: list[Picture]) -> Updates:
+    def _updates(self, view: View, pictures: list[Picture], notices: str) -> Updates:
         updates: Updates = {self.stage.easel: markup.easel(view.easel)}
+        if view.notice:
+            updates[self.prompt.message] = markup.message(notices, kind="note")
         if view.seed is not None:
             updates[self.form.controls["seed"]] = view.seed
         if view.saved:  # kept at once: a run cancelled later loses none of its finished pictures
@@ -181,16 +187,88 @@ class Page:
         return {self.form.controls["seed"]: picture.request.seed, self.form.randomise: False}
 
     def reuse_settings(self, pictures: list[Picture], chosen: int | None) -> Updates:
-        """All of the chosen picture's settings into the form."""
+        """All of the chosen picture's settings into the form, its checkpoint among them."""
         picture = _picked(pictures, chosen)
         if picture is None:
             return {self.form.randomise: gr.skip()}
-        label = label_of(self.form.spec, picture.request.width, picture.request.height)
-        return {**self.form.fill(picture.request), self.settings.aspect: label}
+        request = picture.request
+        try:
+            spec = self._spec(request.checkpoint)
+        except Exception as error:
+            return {self.prompt.message: markup.message(sentence_of(error))}
+        label = label_of(spec, request.width, request.height)
+        return {**self._in_use(spec, label), **self.form.fill(request, spec)}
 
     def reuse_last(self, pictures: list[Picture]) -> Updates:
         """The newest picture's seed into the form."""
         return self.reuse_seed(pictures, len(pictures) - 1)
+
+    # --- the checkpoint ---
+
+    def choose(self, name: object, in_use: str) -> Updates:
+        """A checkpoint was chosen: the form becomes one for it, or stays as it is if it cannot be used."""
+        try:
+            spec = self._spec(name)
+        except Exception as error:
+            message = markup.message(sentence_of(error))
+            return {self.form.controls["checkpoint"]: in_use, self.prompt.message: message}
+        return {**self._in_use(spec, "1:1"), **self.form.use(spec), self.prompt.message: ""}
+
+    def apply_preset(self, in_use: str, event: gr.EventData) -> Updates:
+        """One of the checkpoint's own sets of settings into the form."""
+        try:
+            preset = self._spec(in_use).presets.get(getattr(event, "preset", None))
+        except Exception as error:
+            return {self.prompt.message: markup.message(sentence_of(error))}
+        return {self.prompt.message: gr.skip()} if preset is None else self.form.tune(preset)
+
+    def accept(self, in_use: str) -> Updates:
+        """The licence of the checkpoint in use was accepted."""
+        try:
+            spec = self._spec(in_use)
+            self.backend.accept_license(spec.license_to_accept)
+        except Exception as error:
+            return {self.prompt.message: markup.message(sentence_of(error))}
+        note = markup.message("The licence is accepted; this is remembered.", kind="note")
+        return {
+            self.settings.checkpoint.about: about_html(self.backend, spec),
+            self.prompt.message: note,
+            self.timer: gr.Timer(active=True),  # the engine may start again
+        }
+
+    def _spec(self, name: object) -> CheckpointSpec:
+        return self.backend.checkpoint(check_offered(name, self.form.spec.name))
+
+    def _geometry(self, name: object) -> CheckpointSpec:
+        """Sizes to go by where nothing may fail: those the page was laid out with, if need be."""
+        try:
+            return self._spec(name)
+        except CascadeError:
+            return self.form.spec
+
+    def _in_use(self, spec: CheckpointSpec, aspect: str | None) -> Updates:
+        """Everything beside the form's own controls that depends on the checkpoint."""
+        return {
+            self.header: markup.header(checkpoint=spec.title, license=spec.license),
+            self.settings.aspect: gr.update(choices=list(presets(spec)), value=aspect),
+            self.settings.checkpoint.about: about_html(self.backend, spec),
+            self.settings.checkpoint.in_use: spec.name,
+        }
+
+    def look_again(self, in_use: str) -> Updates:
+        """What a run, a download or another tab may have changed: the report, what is offered, what is accepted."""
+        return {
+            self.system.report: self.read_system(),
+            self.form.controls["checkpoint"]: gr.update(choices=choices(self.backend, self.form.spec.name)),
+            self.settings.checkpoint.about: about_html(self.backend, self._geometry(in_use)),
+        }
+
+    def read_system(self) -> str:
+        """The System panel's text as of now."""
+        try:
+            return system_html(self.backend.system())
+        except Exception as error:
+            return markup.system_note(sentence_of(error))
 
     # --- the form ---
 
@@ -201,9 +279,9 @@ class Page:
         except Exception as error:
             return markup.plan_problem(sentence_of(error))
 
-    def take_aspect(self, label: str, width: float, height: float) -> Updates:
+    def take_aspect(self, label: str, width: float, height: float, in_use: str) -> Updates:
         """A preset was clicked: its size, in the orientation the form has now."""
-        size = presets(self.form.spec).get(label) if isinstance(label, str) else None
+        size = presets(self._geometry(in_use)).get(label) if isinstance(label, str) else None
         if size is None:
             return {self.settings.aspect: gr.skip()}
         upright = isinstance(width, (int, float)) and isinstance(height, (int, float)) and width < height
@@ -213,9 +291,9 @@ class Page:
         """Width and height change places."""
         return self._size(height, width)
 
-    def follow_size(self, width: float, height: float) -> str | None:
+    def follow_size(self, width: float, height: float, in_use: str) -> str | None:
         """The preset that the size in the form has, if any."""
-        return label_of(self.form.spec, width, height)
+        return label_of(self._geometry(in_use), width, height)
 
     def _size(self, width: float, height: float) -> Updates:
         return {self.form.controls["width"]: width, self.form.controls["height"]: height}
@@ -237,55 +315,3 @@ class Page:
 
 def _picked(pictures: list[Picture], chosen: int | None) -> Picture | None:
     return pictures[chosen] if isinstance(chosen, int) and 0 <= chosen < len(pictures) else None
-
-
-def wire(page: Page, blocks: gr.Blocks) -> None:
-    """Connect every event of the page."""
-    _wire_run(page)
-    _wire_session(page)
-    _wire_form(page)
-    lamp = [page.lamp, page.timer, page.prompt.message]
-    page.timer.tick(page.poll, None, lamp, **_QUIET)
-    blocks.load(page.poll, None, lamp, **_QUIET)
-    blocks.load(page.plan, page.form.inputs, [page.prompt.plan], preprocess=False, **_QUIET)
-
-
-def _wire_run(page: Page) -> None:
-    stage, prompt = page.stage, page.prompt
-    memory = [page.pictures, page.chosen]
-    shown = [stage.easel, stage.facts, stage.row, prompt.message, prompt.generate, prompt.cancel, *memory]
-    run = prompt.generate.click(page.begin, [page.turn], shown, **_QUIET).then(
-        page.run,
-        [*page.form.inputs, *memory, page.turn],
-        [*shown, page.form.controls["seed"], page.settings.reuse_last],
-        preprocess=False,
-        show_progress="hidden",
-        concurrency_limit=RUNS_AT_ONCE,
-        api_visibility="private",
-    )
-    run.failure(page.not_started, memory, shown, **_QUIET)
-    prompt.cancel.click(page.cancel, [page.turn], None, **_QUIET)
-
-
-def _wire_session(page: Page) -> None:
-    stage, form = page.stage, page.form
-    memory = [page.pictures, page.chosen]
-    shown = [stage.easel, stage.facts, stage.row, *memory]
-    for source in (stage.easel, stage.row):
-        source.select(page.select, [page.pictures], shown, **_QUIET)
-    seed = [form.controls["seed"], form.randomise]
-    stage.facts.reuse_seed(page.reuse_seed, memory, seed, **_QUIET)
-    stage.facts.reuse_settings(page.reuse_settings, memory, [*form.inputs, page.settings.aspect], **_QUIET)
-    page.settings.reuse_last.click(page.reuse_last, [page.pictures], seed, **_QUIET)
-
-
-def _wire_form(page: Page) -> None:
-    form, settings = page.form, page.settings
-    size = [form.controls["width"], form.controls["height"]]
-    raw: dict[str, Any] = {**_QUIET, "preprocess": False}
-    settings.aspect.input(page.take_aspect, [settings.aspect, *size], size, **raw)
-    settings.swap.click(page.swap, size, size, **raw)
-    names = ("width", "height", "images", "prior_steps", "decoder_steps")
-    planned = [form.controls[name].change for name in names]
-    gr.on(planned, page.plan, form.inputs, [page.prompt.plan], trigger_mode="always_last", **raw)
-    gr.on([side.change for side in size], page.follow_size, size, [settings.aspect], trigger_mode="always_last", **raw)

@@ -18,14 +18,19 @@ from gradio.components import Component
 from cascade_app.catalogue import PUBLISHED_STUDIO, CheckpointSpec
 from cascade_app.errors import InvalidRequest
 from cascade_app.request import FIELD, GenerationRequest
+from cascade_app.serving.offer import check_offered
 
-ON_PAGE = tuple(name for name in FIELD if name != "checkpoint")  # the checkpoint is chosen where the app is started
+ON_PAGE = tuple(FIELD)
+# How the stages work: what comes with a checkpoint, or with a set of settings made for it.
+TUNED = ON_PAGE[ON_PAGE.index("prior_steps") : ON_PAGE.index("checkpoint")]
 
 
 def default_of(name: str, spec: CheckpointSpec) -> Any:
     """What a field starts as: the checkpoint's own default where it has one, else the table's."""
     if name in ("width", "height"):
         return spec.default_size_px
+    if name == "checkpoint":
+        return spec.name
     return spec.defaults.get(name, FIELD[name].default)
 
 
@@ -34,7 +39,7 @@ class Form:
     """The controls by field name, as they are laid out, and what is fixed for the whole page.
 
     Attributes:
-        spec: the checkpoint in use; gives sizes, steps and defaults.
+        spec: the checkpoint the page starts with; gives sizes, steps and defaults.
         controls: field name to component, in the order they were made.
         randomise: the checkbox that leaves the seed open.
     """
@@ -62,21 +67,44 @@ class Form:
         """
         return read_form(sent, self.spec)
 
-    def fill(self, request: GenerationRequest) -> dict[Component, Any]:
-        """Updates that put `request` into the form."""
+    def use(self, spec: CheckpointSpec) -> dict[Component, Any]:
+        """Updates that set the form to `spec`: its sizes and settings; words, count and seed stay."""
+        return {
+            self.controls["checkpoint"]: spec.name,
+            **self._sides(spec, spec.default_size_px, spec.default_size_px),
+            **self.tune(spec.defaults),
+        }
+
+    def tune(self, settings: Mapping[str, Any]) -> dict[Component, Any]:
+        """Updates that set how the stages work; what `settings` does not name goes back to the table's default."""
+        return {self.controls[name]: settings.get(name, FIELD[name].default) for name in TUNED}
+
+    def fill(self, request: GenerationRequest, spec: CheckpointSpec) -> dict[Component, Any]:
+        """Updates that put `request` into the form; `spec` is its checkpoint."""
         values = {self.controls[name]: getattr(request, name) for name in ON_PAGE if name != "images"}
-        return {**values, self.randomise: False}
+        return {**values, **self._sides(spec, request.width, request.height), self.randomise: False}
+
+    def _sides(self, spec: CheckpointSpec, width: int | None, height: int | None) -> dict[Component, Any]:
+        limits = {"minimum": spec.min_size_px, "maximum": spec.max_size_px, "step": spec.size_step_px}
+        sides = {"width": width, "height": height}
+        return {
+            self.controls[name]: gr.update(value=side or spec.default_size_px, **limits) for name, side in sides.items()
+        }
 
 
 def read_form(sent: Sequence[Any], spec: CheckpointSpec) -> GenerationRequest:
-    """The request from the raw values of every field on the page, in the table's order, and `randomise`."""
+    """The request from the raw values of every field on the page, in the table's order, and `randomise`.
+
+    `spec` is the checkpoint the page started with; a name that is not offered beside it is refused.
+    """
     if len(sent) != len(ON_PAGE) + 1:
         raise InvalidRequest("The form came in incomplete. Reload the page and try again.")
     *fields, randomise = sent
     values: dict[str, Any] = dict(zip(ON_PAGE, fields, strict=True))
     if randomise:
         values["seed"] = None
-    return GenerationRequest.from_values({**values, "checkpoint": spec.name})
+    values["checkpoint"] = check_offered(values["checkpoint"], spec.name)
+    return GenerationRequest.from_values(values)
 
 
 def plan_values(sent: Sequence[Any]) -> list[Any]:
@@ -92,6 +120,8 @@ def _control(name: str, spec: CheckpointSpec, overrides: Mapping[str, Any]) -> C
     row = FIELD[name]
     common = {"label": row.label, "info": row.help, "value": default_of(name, spec), "elem_id": f"field-{name}"}
     common.update(overrides)
+    if name == "checkpoint":
+        return gr.Dropdown(**common, filterable=False)
     if row.kind == "text":
         return gr.Textbox(**{**common, "value": common["value"] or ""})
     if row.kind == "choice":

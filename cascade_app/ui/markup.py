@@ -7,7 +7,7 @@ events or files.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from typing import Literal
@@ -225,3 +225,47 @@ def facts(*, title: str, details: Sequence[str], url: str, filename: str) -> str
 def no_facts(text: str = "") -> str:
     """The same room with nothing chosen, so that nothing jumps later."""
     return f'<div class="cs-facts" data-empty><p class="cs-facts-title">{escape(text)}</p></div>'
+
+
+def checkpoint_about(*, asking: str, presets: Sequence[str]) -> str:
+    """What a checkpoint's licence asks, where it is still to be accepted, and sets of settings to start from."""
+    parts = []
+    if asking:
+        parts.append(
+            f'<div class="cs-license"><p>{escape(asking)}</p>'
+            '<button type="button" class="cs-action" id="accept-license" data-act="accept">Accept</button></div>'
+        )
+    if presets:
+        chips = "".join(
+            f'<button type="button" class="cs-chip" data-preset="{escape(name)}">{escape(name)}</button>'
+            for name in presets
+        )
+        parts.append(f'<div class="cs-presets"><span>Settings of the</span>{chips}</div>')
+    return "".join(parts)
+
+
+def system_note(text: str) -> str:
+    """The System panel before there is anything to report."""
+    return f'<p class="cs-system-note">{escape(text)}</p>'
+
+
+def system(facts: Sequence[tuple[str, str]], tables: Mapping[str, Sequence[tuple[str, str, str]]]) -> str:
+    """The engine's facts, and for each checkpoint a table of its networks: name, size, where."""
+    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
+    shown = "".join(_parts_table(title, rows) for title, rows in tables.items())
+    return f'<dl class="cs-system">{listed}</dl>{shown}'
+
+
+def _parts_table(title: str, rows: Sequence[tuple[str, str, str]]) -> str:
+    cells = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(size)}</td><td>{escape(where)}</td></tr>" for name, size, where in rows
+    )
+    return (
+        f'<table class="cs-parts"><caption>{escape(title)}</caption><thead><tr><th scope="col">Network</th>'
+        f'<th scope="col">Size</th><th scope="col">Where</th></tr></thead><tbody>{cells}</tbody></table>'
+    )
+
+
+def size_text(count: int) -> str:
+    """A number of bytes as people read it."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -18,6 +18,7 @@ from cascade_app.events import (
     Finished,
     ImageReady,
     ImageSaved,
+    Notice,
     RunStarted,
     StageStarted,
     StepDone,
@@ -41,13 +42,17 @@ _POSITION = {key: position for position, (key, *_words) in enumerate(STAGES)}
 
 @dataclass(frozen=True)
 class View:
-    """What one event changes. `seed` comes once, when it is known; `saved` as soon as a picture is safe on disk."""
+    """What one event changes. `seed` comes once, when it is known; `saved` as soon as a picture is safe on disk.
+
+    `notice` is a sentence that should stay to be read.
+    """
 
     easel: Easel
     seed: int | None = None
     saved: Picture | None = None
     finished: bool = False
     total_s: float = 0.0
+    notice: str = ""
 
 
 def render(events: Iterable[Event]) -> Iterator[View]:
@@ -59,6 +64,8 @@ def render(events: Iterable[Event]) -> Iterator[View]:
             match event:
                 case RunStarted(plan=plan):
                     yield View(easel, seed=plan.seeds[0])
+                case Notice(message=message):
+                    yield View(easel, notice=message)
                 case ImageReady():
                     pass  # its file follows at once
                 case ImageSaved():

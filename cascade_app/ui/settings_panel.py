@@ -1,4 +1,4 @@
-"""The settings panel: size, count and seed, the two stages, and the rest folded away."""
+"""The settings panel: checkpoint, size, count and seed, the two stages, and the rest folded away."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from cascade_app.serving.backend import Backend
 from cascade_app.ui.aspects import presets
+from cascade_app.ui.checkpoint_panel import CheckpointPanel, build_checkpoint_panel
 from cascade_app.ui.form import Form
 
 
@@ -17,11 +19,13 @@ class SettingsPanel:
     aspect: gr.Radio
     swap: gr.Button
     reuse_last: gr.Button
+    checkpoint: CheckpointPanel
 
 
-def build_settings_panel(form: Form) -> SettingsPanel:
+def build_settings_panel(form: Form, backend: Backend) -> SettingsPanel:
     """Lay the panel out in the current context."""
     with gr.Column(elem_id="settings-panel", elem_classes="cs-panel"):
+        checkpoint = build_checkpoint_panel(form, backend)
         with gr.Group(elem_classes="cs-group"):
             gr.HTML("<h3>Picture</h3>", apply_default_css=False, js_on_load=None)
             with gr.Row(elem_id="aspects"):
@@ -66,4 +70,4 @@ def build_settings_panel(form: Form) -> SettingsPanel:
             with gr.Row(elem_classes="cs-pair"):
                 form.control("guidance_start", min_width=120)
                 form.control("guidance_stop", min_width=120)
-    return SettingsPanel(aspect, swap, reuse_last)
+    return SettingsPanel(aspect, swap, reuse_last, checkpoint)

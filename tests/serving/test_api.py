@@ -10,6 +10,7 @@ from typing import Literal
 import gradio as gr
 import pytest
 
+from cascade_app import published
 from cascade_app.errors import RenderFailed
 from cascade_app.gallery.png import read_request
 from cascade_app.gallery.store import PictureStore
@@ -88,3 +89,11 @@ def test_a_failed_run_is_a_sentence_and_a_bug_is_not_shown(generate, backend, ca
         generate("hills")
     assert "secret" not in caught.value.message and "secret detail" in caplog.text
     assert not backend.lock.locked()
+
+
+def test_every_known_checkpoint_is_served_and_no_other(generate):
+    for name in published.CHECKPOINTS:
+        _files, made = generate("hills", width=256, height=256, prior_steps=1, decoder_steps=1, checkpoint=name)
+        assert made["checkpoint"] == name
+    with pytest.raises(gr.Error, match="not served here; choose one of pocket, stable-cascade"):
+        generate("hills", checkpoint="/etc")

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from cascade_app.errors import CheckpointDamaged, RenderFailed
+from cascade_app import published
+from cascade_app.errors import CascadeError, CheckpointDamaged, RenderFailed
 from cascade_app.gallery.store import PictureStore
 from cascade_app.serving.backend import BackendStatus
 from cascade_app.ui.blocks import build_ui, lay_out
 from cascade_app.ui.callbacks import UNEXPECTED, Page, Turn
+from cascade_app.ui.checkpoint_panel import choices
 from tests.fakes import FakeBackend
 from tests.ui.test_form import sent
 
@@ -142,7 +144,7 @@ def test_reuse(page):
     assert seed == {page.form.controls["seed"]: 11, page.form.randomise: False}
     assert page.reuse_last(pictures) == seed
     settings = page.reuse_settings(pictures, 0)
-    assert settings[page.form.controls["prior_steps"]] == 9 and settings[page.settings.aspect] == "16:9"
+    assert settings[page.form.controls["prior_steps"]] == 9 and settings[page.settings.aspect]["value"] == "16:9"
     assert page.form.controls["seed"] not in page.reuse_seed([], None)
 
 
@@ -154,12 +156,12 @@ def test_the_plan_line_states_the_size_or_what_is_wrong_with_it(page):
 
 def test_presets_and_swap(page):
     width, height = page.form.controls["width"], page.form.controls["height"]
-    assert page.take_aspect("16:9", 256, 256) == {width: 352, height: 192}
-    assert page.take_aspect("16:9", 192, 256) == {width: 192, height: 352}
+    assert page.take_aspect("16:9", 256, 256, "pocket") == {width: 352, height: 192}
+    assert page.take_aspect("16:9", 192, 256, "pocket") == {width: 192, height: 352}
     assert page.swap(352, 192) == {width: 192, height: 352}
-    assert page.follow_size(192, 352) == "16:9" and page.follow_size(128, 512) is None
-    assert list(page.take_aspect("7:3", 256, 256)) == [page.settings.aspect]
-    assert list(page.take_aspect(["1:1"], 256, 256)) == [page.settings.aspect]
+    assert page.follow_size(192, 352, "pocket") == "16:9" and page.follow_size(128, 512, "pocket") is None
+    assert list(page.take_aspect("7:3", 256, 256, "pocket")) == [page.settings.aspect]
+    assert list(page.take_aspect(["1:1"], 256, 256, "pocket")) == [page.settings.aspect]
 
 
 def test_the_lamp_polls_until_ready_or_failed(page):
@@ -175,6 +177,95 @@ def test_the_lamp_polls_until_ready_or_failed(page):
 def test_a_damaged_checkpoint_still_opens_a_page(tmp_path):
     backend = FakeBackend(failure=CheckpointDamaged("model_index.json is missing. Restore it."))
     assert build_ui(backend, PictureStore(tmp_path), checkpoint="pocket")
+
+
+def test_a_notice_stays_beside_the_finished_picture(page):
+    page.backend.notice = "Memory ran short; the weights are streamed."
+    last = finish(page)
+    assert shown(last[page.prompt.message]) == "Memory ran short; the weights are streamed."
+    assert 'data-kind="note"' in last[page.prompt.message] and len(last[page.pictures]) == 1
+
+
+def test_choosing_a_checkpoint_sets_the_form_to_it(page):
+    updates = page.choose("stable-cascade", "pocket")
+    controls = page.form.controls
+    width = updates[controls["width"]]
+    assert (width["minimum"], width["maximum"], width["step"], width["value"]) == (256, 2048, 32, 1024)
+    assert updates[controls["prior_steps"]] == 20 and updates[page.settings.checkpoint.in_use] == "stable-cascade"
+    assert "Stable Cascade, 3.6B + 1.5B stable-cascade-nc-community" in shown(updates[page.header])
+    assert updates[page.settings.aspect]["value"] == "1:1"
+    assert not {controls["prompt"], controls["images"], controls["seed"]} & set(updates)
+    assert page.take_aspect("16:9", 256, 256, "stable-cascade")[controls["width"]] > 1024
+    back = page.choose("pocket", "stable-cascade")
+    assert back[controls["width"]]["value"] == 256 and back[page.settings.checkpoint.about] == ""
+
+
+@pytest.mark.parametrize("name", ["/etc", "../pictures", "", None, ["pocket"], "unheard of" * 1000])
+def test_only_what_is_offered_can_be_chosen_or_used(page, name):
+    updates = page.choose(name, "stable-cascade-lite")
+    assert updates[page.form.controls["checkpoint"]] == "stable-cascade-lite" and len(updates) == 2
+    sentence = shown(updates[page.prompt.message])
+    assert "is not served here; choose one of pocket, stable-cascade" in sentence and len(sentence) < 300
+    assert "is not served here" in shown(finish(page, checkpoint=name)[page.prompt.message])
+    assert page.backend.steps_done == 0
+
+
+def test_a_checkpoint_that_cannot_be_read_keeps_the_form(page):
+    page.backend.failure = CheckpointDamaged("prior/config.json is missing. Restore it.")
+    updates = page.choose("stable-cascade", "pocket")
+    assert shown(updates.pop(page.prompt.message)) == "prior/config.json is missing. Restore it."
+    assert updates == {page.form.controls["checkpoint"]: "pocket"}
+    assert page.take_aspect("1:1", 256, 256, "stable-cascade")[page.form.controls["width"]] == 256
+
+
+def test_what_is_offered_says_how_much_is_to_be_fetched(page):
+    offer = dict(reversed(one) for one in choices(page.backend, "pocket"))
+    assert list(offer) == ["pocket", *published.CHECKPOINTS] and offer["pocket"] == "Pocket"
+    assert re.fullmatch(r"Stable Cascade, 3.6B \+ 1.5B \(1\d\.\d GB to fetch\)", offer["stable-cascade"])
+    page.backend.failure = CheckpointDamaged("prior/config.json is missing. Restore it.")
+    assert choices(page.backend, "models/mine") == [("mine (cannot be used)", "models/mine")]
+
+
+def test_the_authors_settings_and_back(page):
+    controls = page.form.controls
+    authors = page.apply_preset("stable-cascade", SimpleNamespace(preset="authors"))
+    assert (authors[controls["prior_shift"]], authors[controls["guidance_rescale"]]) == (2.0, 0.7)
+    card = page.apply_preset("stable-cascade", SimpleNamespace(preset="model card"))
+    assert (card[controls["prior_shift"]], card[controls["decoder_guidance"]]) == (1.0, 0.0)
+    for nothing in ("unheard of", None):
+        assert list(page.apply_preset("pocket", SimpleNamespace(preset=nothing))) == [page.prompt.message]
+
+
+def test_a_licence_is_asked_for_until_it_is_accepted(page):
+    about = page.choose("stable-cascade", "pocket")[page.settings.checkpoint.about]
+    assert "no commercial use" in shown(about) and "Accept" in shown(about)
+    page.backend.failure = CascadeError("Set CASCADE_ACCEPT_LICENSE.")
+    refused = page.accept("stable-cascade")
+    assert shown(refused[page.prompt.message]) == "Set CASCADE_ACCEPT_LICENSE."
+    page.backend.failure = None
+    accepted = page.accept("stable-cascade")
+    assert "commercial" not in accepted[page.settings.checkpoint.about] and accepted[page.timer].active
+    assert "Accept" not in page.choose("stable-cascade", "pocket")[page.settings.checkpoint.about]
+
+
+def test_reusing_a_picture_of_another_checkpoint_brings_its_limits(page):
+    made = finish(page, checkpoint="stable-cascade", width=1536, height=1024, prior_steps=2, decoder_steps=1)
+    settings = page.reuse_settings(made[page.pictures], 0)
+    controls = page.form.controls
+    assert settings[controls["checkpoint"]] == settings[page.settings.checkpoint.in_use] == "stable-cascade"
+    assert (settings[controls["width"]]["value"], settings[controls["width"]]["maximum"]) == (1536, 2048)
+    assert "3.6B" in shown(settings[page.header])
+    page.backend.failure = CheckpointDamaged("prior/config.json is missing. Restore it.")
+    assert list(page.reuse_settings(made[page.pictures], 0)) == [page.prompt.message]
+
+
+def test_the_system_panel(page):
+    text = shown(page.read_system())
+    assert "Drawing Board 3000, bfloat16" in text and "resident. All of it fits" in text
+    assert "text encoder 5.3 MB on the device" in text and "vqgan 0.9 MB in host memory" in text
+    assert page.look_again("pocket")[page.system.report] == page.read_system()
+    page.backend.state = BackendStatus("loading", "Loading Pocket.")
+    assert shown(page.read_system()) == "The engine is still loading."
 
 
 def test_only_generate_is_public(tmp_path):

@@ -50,6 +50,9 @@ class Tags(HTMLParser):
         markup.no_facts(NASTY),
         markup.facts(title=NASTY, details=[NASTY], url=NASTY, filename=NASTY),
         markup.session_row([Thumbnail(NASTY, NASTY, NASTY)], 0),
+        markup.checkpoint_about(asking=NASTY, presets=[NASTY]),
+        markup.system_note(NASTY),
+        markup.system([(NASTY, NASTY)], {NASTY: [(NASTY, NASTY, NASTY)]}),
         markup.easel(Easel(), [NASTY]),
         markup.easel(
             Easel(state="done", prints=(Print(NASTY, NASTY, 1), Print(NASTY, NASTY)), headline=NASTY, clock=NASTY)
