@@ -60,7 +60,10 @@ def tables_of(parts: Iterable[PartReport]) -> dict[str, list[tuple[str, str, str
 
 
 def _placement(report: SystemReport) -> str:
-    return f"{report.placement}. {report.reason}" if report.placement else "Decided with the first picture."
+    if not report.placement:
+        return "Decided with the first picture."
+    kind = "CPU" if report.placement == "cpu" else report.placement.capitalize()
+    return f"{kind}. {report.reason}"
 
 
 def _device_memory(report: SystemReport) -> str:

@@ -64,7 +64,8 @@ def start_server(folder: Path, **variables: str) -> Server:
     port = free_port()
     data_dir = folder / ".local share é"  # hidden, as the default folder is, and with what a URL must quote
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CASCADE_", "GRADIO_"))}
-    environment |= {"CASCADE_PORT": str(port), "CASCADE_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1", **variables}
+    environment |= {"CASCADE_PORT": str(port), "CASCADE_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"}
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub"), **variables}
     log_path = folder / "server.log"
     with log_path.open("w") as log:
         process = subprocess.Popen(

@@ -213,6 +213,74 @@ def test_light_and_dark_stay_as_chosen(open_page):
     expect(body).not_to_have_class(re.compile(r"\bdark\b"))
 
 
+def choose_checkpoint(page: Page, title: str) -> None:
+    page.locator("#field-checkpoint input").click()
+    page.locator("[role=option]", has_text=title).click()
+    expect(page.locator("#header .cs-checkpoint")).to_contain_text(title)
+
+
+def few_steps(page: Page) -> None:
+    set_number(page, "prior_steps", "2")
+    set_number(page, "decoder_steps", "2")
+
+
+def test_the_system_panel_tells_of_the_engine(open_page):
+    page = open_page()
+    write(page, LIGHTHOUSE)
+    few_steps(page)
+    generate(page)
+    finished(page)
+    page.locator("#system > button").click()
+    report = page.locator("#system-report")
+    for part in ("text encoder", "prior", "decoder", "vqgan"):
+        expect(report.locator(".cs-parts")).to_contain_text(part)
+    expect(report.locator("dd").first).to_have_text(re.compile(r"\w.*, (float32|bfloat16|float16)$"))
+    expect(report).to_contain_text(re.compile(r"Pocket loaded in\s*\d+\.\d s"))
+    expect(report).not_to_contain_text("Decided with the first picture")
+    page.locator("#system-again").click()
+    expect(report.locator(".cs-parts")).to_be_visible()
+
+
+def test_another_checkpoint_asks_for_its_licence_and_pocket_is_still_there(open_page):
+    page = open_page()
+    plan, about = page.locator("#plan"), page.locator("#checkpoint-about")
+    write(page, LIGHTHOUSE)
+    choose_checkpoint(page, "Stable Cascade, 3.6B + 1.5B")
+    expect(about).to_contain_text("no commercial use")
+    expect(page.locator("#header")).to_contain_text("stable-cascade-nc-community")
+    expect(plan).to_contain_text("1024 x 1024 px")
+    page.locator("[data-preset=authors]").click()
+    expect(page.locator("#field-decoder_guidance input[type=number]")).to_have_value("1.1")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#message")).to_contain_text("Accept it on the page, or set CASCADE_ACCEPT_LICENSE")
+    expect(page.locator("#generate")).to_be_enabled()
+
+    choose_checkpoint(page, "Pocket")
+    expect(plan).to_contain_text("256 x 256 px")
+    expect(page.locator("#field-width input[type=range]")).to_have_attribute("max", "384")
+    expect(page.locator("#field-decoder_guidance input[type=number]")).to_have_value("0")
+    expect(about.locator("#accept-license")).to_have_count(0)
+    few_steps(page)
+    generate(page)
+    finished(page)
+    assert page.locator("#field-prompt textarea").input_value() == LIGHTHOUSE
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("name", "width", "height"), [("wide", 1440, 900), ("phone", 390, 844)])
+def test_screenshots_of_the_checkpoint_and_the_system(open_page, name, width, height, scheme):
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page = open_page(width=width, height=height, scheme=scheme, phone=name == "phone")
+    choose_checkpoint(page, "Stable Cascade, 3.6B + 1.5B")
+    expect(page.locator("#plan")).to_contain_text("1024 x 1024 px")
+    page.locator("#system > button").click()
+    expect(page.locator("#system-report .cs-parts").first).to_be_visible()
+    page.wait_for_timeout(300)
+    page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}-4-checkpoint.png", full_page=True)
+    overflow = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0, "the page can be scrolled sideways"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("name", "width", "height"), [("wide", 1440, 900), ("phone", 390, 844)])
 def test_screenshots_for_people_to_look_at(open_page, name, width, height, scheme):

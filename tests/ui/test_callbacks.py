@@ -261,7 +261,7 @@ def test_reusing_a_picture_of_another_checkpoint_brings_its_limits(page):
 
 def test_the_system_panel(page):
     text = shown(page.read_system())
-    assert "Drawing Board 3000, bfloat16" in text and "resident. All of it fits" in text
+    assert "Drawing Board 3000, bfloat16" in text and "Resident. All of it fits" in text
     assert "text encoder 5.3 MB on the device" in text and "vqgan 0.9 MB in host memory" in text
     assert page.look_again("pocket")[page.system.report] == page.read_system()
     page.backend.state = BackendStatus("loading", "Loading Pocket.")
