@@ -45,6 +45,7 @@ class Progress:
         self._pace = pace
         self._clock = clock
         self._start = self._last = clock()
+        self._fraction = 0.0
         self.seconds = dict.fromkeys(("conditioning", *work), 0.0)
 
     def mark(self, stage: str) -> None:
@@ -61,7 +62,9 @@ class Progress:
         self._left[stage] = max(0.0, self._left[stage] - units)
         remaining = self._cost(self._left)
         whole = self._cost(self._total)
-        return (1 - remaining / whole if whole else 0.0), self.elapsed_s, remaining
+        # What is learned about a later stage's pace may make the run longer than it seemed; the bar waits, never turns back.
+        self._fraction = max(self._fraction, 1 - remaining / whole if whole else 0.0)
+        return self._fraction, self.elapsed_s, remaining
 
     @property
     def elapsed_s(self) -> float:

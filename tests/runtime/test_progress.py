@@ -35,6 +35,16 @@ def test_remaining_is_guessed_then_known():
     assert pace.rate("decoder") == pytest.approx(10)
 
 
+def test_the_fraction_never_turns_back():
+    clock = Clock()
+    progress = Progress({"prior": 2.0, "decoder": 2.0}, Pace(), clock=clock)
+    fractions = []
+    for stage, seconds in (("prior", 1), ("prior", 1), ("decoder", 50), ("decoder", 50)):
+        clock.now += seconds
+        fractions.append(progress.step(stage, 1.0)[0])
+    assert fractions == sorted(fractions) and fractions[-1] == 1
+
+
 def test_turnstile_serves_in_order_and_forgets_those_who_leave():
     turnstile = Turnstile()
     first, second, third = (turnstile.ticket() for _ in range(3))
