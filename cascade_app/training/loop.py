@@ -281,6 +281,7 @@ def part_parser(description: str | None, *, minutes: float) -> argparse.Argument
     )
     parser.add_argument("--device", help="cpu, cuda ... (default: the best there is)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sample-minutes", type=float, default=10, help="minutes between sample pictures")
     parser.add_argument("--pictures", type=int, default=16000, help="how many pictures to draw for training")
     parser.add_argument(
         "--threads", type=int, default=1, help="CPU threads; two parts side by side with one each beat one with two"

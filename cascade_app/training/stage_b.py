@@ -131,7 +131,7 @@ def main() -> None:
     trainer = Trainer(
         part, work / "state" / "stage_b.pt", Budget(arguments.minutes, arguments.steps), seed=arguments.seed
     )
-    trainer.run()
+    trainer.run(sample_every_s=60 * arguments.sample_minutes)
     save_final(work, "stage_b", trainer.ema["decoder"].state_dict())
 
 

@@ -137,7 +137,7 @@ def build(
     scale, reader = torch.tensor(20.0), readers.load(work, device)
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        shape, rows = targets.pick(rng, batch)
+        shape, rows = targets.pick(rng, batch, square=0.85)
         indices, x0 = targets.indices[shape][rows], targets.get(shape, rows)
         dice = torch.from_numpy(rng.random(len(rows)))
         captions = clip.captions_of(indices, rng, explicit=0.65)
@@ -205,7 +205,7 @@ def main() -> None:
     trainer = Trainer(
         part, work / "state" / "stage_c.pt", Budget(arguments.minutes, arguments.steps), seed=arguments.seed
     )
-    trainer.run()
+    trainer.run(sample_every_s=60 * arguments.sample_minutes)
     save_final(work, "stage_c", trainer.ema["prior"].state_dict())
     save_final(work, "text_encoder_c", trainer.ema["text_encoder"].state_dict())
 
