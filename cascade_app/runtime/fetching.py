@@ -24,7 +24,7 @@ def fetch(spec: CheckpointSpec, settings: Settings, *, every_s: float = 0.5) -> 
     failure: list[BaseException] = []
 
     def progress(done: int, total: int, name: str) -> None:
-        told["reason"] = f"Fetching {spec.title}: {done / 1e9:.2f} of {total / 1e9:.2f} GB ({name})."
+        told["reason"] = f"Fetching {done / 1e9:.2f} of {total / 1e9:.2f} GB: {name.rpartition('/')[2]}"
 
     def work() -> None:
         try:

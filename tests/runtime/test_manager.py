@@ -104,7 +104,7 @@ def test_a_fetch_is_told_as_it_goes_and_its_failure_is_a_sentence(tmp_path, monk
     monkeypatch.setattr(fetching, "download_checkpoint", slow)
     told = fetching.fetch(spec, settings, every_s=0.05)
     next(told)
-    assert next(told) == Waiting(f"Fetching {spec.title}: 1.00 of 2.00 GB (prior/model).")
+    assert next(told) == Waiting("Fetching 1.00 of 2.00 GB: model")
     told.close()
     for _ in range(200):
         if stopped:
