@@ -61,7 +61,7 @@ def test_every_field_says_what_it_does(field: Field):
     "value",
     [
         math.nan, math.inf, -math.inf, "nan", "NaN", "inf", "-inf", "Infinity", "1e400", "-1e400", 10**400, -(10**400), HUGE,
-        True, False, [], [1], (1,), {}, {"value": 1}, "seven", "1,5", "0x10", "1 2", b"1", object(), "\ud800", "9" * 20_000,
+        True, False, [], [1], (1,), {}, {"value": 1}, "seven", "1,5", "0x10", "1 2", b"1", Ellipsis, "\ud800", "9" * 20_000,
     ],
     ids=shown,
 )  # fmt: skip
