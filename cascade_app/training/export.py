@@ -76,8 +76,29 @@ def averaged(work: Path, part: str) -> tuple[dict[str, Tensor], dict]:
 
 
 def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """float16, contiguous: what a safetensors file holds."""
+    """float16, contiguous: what a safetensors file holds.
+
+    Raises:
+        ValueError: a value is too large for float16.
+    """
+    for name, value in state.items():
+        if not torch.isfinite(value.half() if value.is_floating_point() else value).all():
+            raise ValueError(f"{name} has values that float16 cannot hold")
     return {name: (value.half() if value.is_floating_point() else value).contiguous() for name, value in state.items()}
+
+
+def unit_variance(encoder: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The image encoder's weights with its last BatchNorm's variance moved into the convolution before it.
+
+    The network computes the same; but the variance, some 1e5, would be infinite in float16.
+    """
+    deviation = (encoder["norm.running_var"] + 1e-5).sqrt()
+    changed = {
+        "head.weight": encoder["head.weight"] / deviation[:, None, None, None],
+        "norm.running_mean": encoder["norm.running_mean"] / deviation,
+        "norm.running_var": torch.ones_like(deviation) - 1e-5,
+    }
+    return {**encoder, **changed}
 
 
 def _save_model(model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
@@ -113,7 +134,7 @@ def export(work: Path, target: Path, *, seed: int = 0) -> dict:
     _save_model(clip.new_image_encoder(), states["image_encoder"], building / "image_encoder")
     clip.image_processor().save_pretrained(building / "feature_extractor")
     new_scheduler().save_pretrained(building / "scheduler")
-    save_file(_plain(states["encoder"]), building / "effnet_encoder.safetensors")
+    save_file(_plain(unit_variance(states["encoder"])), building / "effnet_encoder.safetensors")
     save_file(_plain(states["previewer"]), building / "previewer.safetensors")
     (building / "model_index.json").write_text(json.dumps(MODEL_INDEX, indent=2) + "\n")
     (building / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")

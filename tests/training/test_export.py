@@ -15,7 +15,7 @@ from cascade_app.diffusion.effnet import ImageEncoder
 from cascade_app.diffusion.preview import Previewer
 from cascade_app.training import evaluate
 from cascade_app.training.darkroom import Darkroom, Setting
-from cascade_app.training.export import export, unpack
+from cascade_app.training.export import export, unit_variance, unpack
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +99,14 @@ def test_an_exported_checkpoint_can_be_trained_on(folder, tmp_path):
         first, second = (load_file(place / f"{name}.safetensors") for place in (folder, again))
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_trained_encoder_survives_float16():
+    """The BatchNorm of a trained encoder has a variance that float16 cannot hold."""
+    torch.manual_seed(0)
+    encoder = ImageEncoder().eval()
+    encoder.norm.running_var.fill_(3e5)
+    encoder.norm.running_mean.normal_(std=1000)
+    halved = {k: v.half().float() for k, v in unit_variance(encoder.state_dict()).items()}
+    pictures = torch.rand(1, 3, 256, 256)
+    assert torch.allclose(ImageEncoder.from_state_dict(halved)(pictures), encoder(pictures), atol=0.02)
