@@ -202,3 +202,17 @@ def test_strips_of_stage_a_are_the_whole_picture():
     whole = stages.decode(vqgan, latents)
     for rows in (8, 32, 69):
         torch.testing.assert_close(stages.decode(vqgan, latents, rows=rows), whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("placement", ["swap", "stream"])
+def test_on_cuda_the_picture_is_the_same_under_every_placement(ask, placement):
+    """Copies beside the computing, from pinned memory: a block used before it has arrived would show here."""
+    resident, other = (
+        PipelineManager(Settings(device="cuda", dtype="float32", placement=kind)) for kind in ("resident", placement)
+    )
+    request = ask(checkpoint="pocket", width=256, height=256, images=2, prompt="a red sun over blue mountains")
+    expected, _ = run(resident, request)
+    for _ in range(3):
+        pictures, _ = run(other, request)
+        assert all((a == b).all() for a, b in zip(pictures, expected, strict=True))
