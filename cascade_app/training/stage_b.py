@@ -16,6 +16,7 @@ from diffusers import StableCascadeUNet
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cascade_app.diffusion import sampler
 from cascade_app.diffusion.schedule import CosineSchedule, add_noise
 from cascade_app.training import encoder as encoders
 from cascade_app.training import stage_a
@@ -65,14 +66,14 @@ def denoise(
     """A quick deterministic look at what Stage B does while it trains: (B, 16, h, w) -> (B, 4, *side)."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(len(condition), 4, *side, generator=generator).to(condition.device)
-    ratios = schedule.ratios(steps)
+    ratios = schedule.ratios(steps).to(x.device)
     pooled = condition.new_zeros(len(condition), 1, PROJECTION)
-    for now, after in zip(ratios[:-1], ratios[1:]):
-        x0 = decoder(x, now.expand(len(x)).to(x.device), pooled, effnet=condition).sample.float()
-        a, b = schedule.alpha_cumprod(now).to(x.device), schedule.alpha_cumprod(after).to(x.device)
-        noise = (x - a.sqrt() * x0) / (1 - a).sqrt()
-        x = b.sqrt() * x0 + (1 - b).sqrt() * noise
-    return x
+
+    def predict(latents: Tensor, step: int) -> Tensor:
+        return decoder(latents, ratios[step].expand(len(latents)), pooled, effnet=condition).sample.float()
+
+    *_, last = sampler.sample(predict, x, schedule, steps=steps, sampler="ddim", generators=[])
+    return last.latents
 
 
 def build(

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cascade_app.diffusion import sampler
 from cascade_app.diffusion.conditioning import encode_prompts
+from cascade_app.diffusion.guidance import Guidance
 from cascade_app.diffusion.schedule import CosineSchedule, add_noise
 from cascade_app.training import clip
 from cascade_app.training import encoder as encoders
@@ -99,19 +101,20 @@ def sample_latents(
     text = encode_prompts(tokenizer, modules["text_encoder"], [*prompts, *[""] * count])
     x = torch.randn(count, 16, *shape, generator=torch.Generator().manual_seed(1)).to(device)
     none = torch.zeros(2 * count, 1, clip.PROJECTION, device=device)
-    for now, after in zip(schedule.ratios(steps)[:-1], schedule.ratios(steps)[1:]):
+    ratios = schedule.ratios(steps).to(device)
+
+    def predict(latents: Tensor, step: int) -> Tensor:
         output = modules["prior"](
-            torch.cat([x, x]),
-            now.expand(2 * count).to(device),
+            torch.cat([latents, latents]),
+            ratios[step].expand(2 * count),
             text.prompt_embeds_pooled,
             clip_text=text.prompt_embeds,
             clip_img=none,
         ).sample.float()
-        x0 = output[count:] + guidance * (output[:count] - output[count:])
-        a, b = schedule.alpha_cumprod(now).to(device), schedule.alpha_cumprod(after).to(device)
-        noise = (x - a.sqrt() * x0) / (1 - a).sqrt()
-        x = b.sqrt() * x0 + (1 - b).sqrt() * noise
-    return x
+        return Guidance(guidance).combine(output[:count], output[count:])
+
+    *_, last = sampler.sample(predict, x, schedule, steps=steps, sampler="ddim", generators=[])
+    return last.latents
 
 
 def build(
