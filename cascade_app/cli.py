@@ -222,7 +222,7 @@ def render(events: Iterable[Event], plan: GenerationPlan, paths: tuple[Path, ...
     for event in events:
         bar.show(event)
         if isinstance(event, ImageReady):
-            _write_whole(paths[event.index], encode_png(event.image, event.plan, event.seed))
+            _write_whole(paths[event.index], encode_png(event.image, event.record.reproducible()))
         elif isinstance(event, Finished):
             seconds = event.seconds
     return Rendered(plan, paths, seconds)

@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from cascade_app.plan import GenerationPlan
+from cascade_app.record import Record
 
 STAGE_TITLES: Mapping[str, str] = {
     "conditioning": "Reading the prompt",
@@ -78,17 +79,13 @@ class StepDone:
 
 @dataclass(frozen=True)
 class ImageReady:
-    """A finished picture. `negative` is its Stage C latent: little-endian float32 bytes of `negative_shape` (16, h, w).
-
-    Not rounded to 16 bits, so that developing it again gives the same pixels.
-    """
+    """A finished picture, or in a sketch the previewer's picture of a finished negative. `record` goes with it for ever."""
 
     index: int
     seed: int
     image: Image.Image
     plan: GenerationPlan
-    negative: bytes = b""
-    negative_shape: tuple[int, int, int] = (0, 0, 0)
+    record: Record
 
 
 @dataclass(frozen=True)
@@ -99,6 +96,7 @@ class ImageSaved:
     seed: int
     path: Path
     plan: GenerationPlan
+    record: Record
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cascade_app.catalogue import CheckpointSpec
 from cascade_app.errors import InvalidRequest
@@ -74,6 +74,11 @@ def make_plan(request: GenerationRequest, spec: CheckpointSpec) -> GenerationPla
         guides_prior=request.prior_guidance > 1,
         guides_decoder=request.decoder_guidance > 1,
     )
+
+
+def own_request(plan: GenerationPlan, seed: int) -> GenerationRequest:
+    """The request that makes one picture of `plan` alone: its own seed, one image, the real size."""
+    return replace(plan.request, seed=seed, images=1, width=plan.width, height=plan.height)
 
 
 def _checked_side(name: str, side: int | None, spec: CheckpointSpec) -> int:

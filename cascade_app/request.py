@@ -54,7 +54,7 @@ class Field:
 
     def _text(self, value: Any) -> str:
         if not isinstance(value, str):
-            raise self.error(f"{self.label} must be text, not {_shown(value)}. Write it as one string.")
+            raise self.error(f"{self.label} must be text, not {shown(value)}. Write it as one string.")
         if self.maximum is not None and len(value) > self.maximum:
             raise self.error(
                 f"{self.label} has {len(value):,} characters; the limit is {self.maximum:,.0f}. Shorten it."
@@ -76,16 +76,16 @@ class Field:
                 raise ValueError
             number = float(value)
         except (ValueError, OverflowError):
-            raise self.error(f"{self.label} must be {what} {within}, not {_shown(value)}.") from None
+            raise self.error(f"{self.label} must be {what} {within}, not {shown(value)}.") from None
         if not math.isfinite(number) or (whole and number != int(number)):
-            raise self.error(f"{self.label} must be {what} {within}, not {_shown(value)}.")
+            raise self.error(f"{self.label} must be {what} {within}, not {shown(value)}.")
         if not self.minimum <= number <= self.maximum:
-            raise self.error(f"{self.label} is {_shown(value)}; choose {what} {within}.")
+            raise self.error(f"{self.label} is {shown(value)}; choose {what} {within}.")
         return int(number) if whole else number
 
     def _choice(self, value: Any) -> str:
         if not isinstance(value, str) or value not in self.choices:
-            raise self.error(f"{self.label} {_shown(value)} is not known; choose one of {', '.join(self.choices)}.")
+            raise self.error(f"{self.label} {shown(value)} is not known; choose one of {', '.join(self.choices)}.")
         return value
 
     def error(self, message: str) -> InvalidRequest:
@@ -96,7 +96,7 @@ def _number(value: float | None) -> str:
     return f"{value:g}" if value is None or abs(value) < 1e6 else f"{value:.0f}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as a message may show it: short, one line."""
     try:
         text = value[:200] if isinstance(value, str) else repr(value)
@@ -182,7 +182,7 @@ class GenerationRequest:
         unknown = sorted(set(values) - set(FIELD))
         if unknown:
             raise InvalidRequest(
-                f"{_shown(unknown[0])} is not a setting; the settings are {', '.join(FIELD)}.", field=unknown[0]
+                f"{shown(unknown[0])} is not a setting; the settings are {', '.join(FIELD)}.", field=unknown[0]
             )
         request = cls(**{field.name: field.parse(values.get(field.name)) for field in FIELDS})
         if request.guidance_start > request.guidance_stop:
@@ -217,7 +217,7 @@ class GenerationRequest:
         version = values.pop("version", None)
         if version != REQUEST_VERSION or isinstance(version, bool):
             raise InvalidRequest(
-                f"These settings have format version {_shown(version)}; this Cascade Studio reads "
+                f"These settings have format version {shown(version)}; this Cascade Studio reads "
                 f"version {REQUEST_VERSION}. Update it to read them."
             )
         return cls.from_values(values)

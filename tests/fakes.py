@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from cascade_app import published
@@ -21,10 +22,13 @@ from cascade_app.catalogue import CheckpointSpec, find_checkpoint
 from cascade_app.errors import CascadeError
 from cascade_app.events import Event, Finished, ImageReady, Notice, RunStarted, StageStarted, StepDone, Waiting
 from cascade_app.licenses import accepted
-from cascade_app.plan import GenerationPlan, make_plan
+from cascade_app.negative import Negative
+from cascade_app.plan import GenerationPlan, make_plan, own_request
+from cascade_app.record import Record, new_id
 from cascade_app.request import GenerationRequest
 from cascade_app.serving.backend import BackendStatus
 from cascade_app.system import PartReport, SystemReport
+from cascade_app.work import WHOLE, Work
 
 SPEC = CheckpointSpec(
     name="pocket", title="Pocket", folder=Path("pocket"), license="Apache-2.0",
@@ -84,7 +88,7 @@ class FakeBackend:
         seeded = request if request.seed is not None else request.with_seed(random.randrange(2**32))
         return make_plan(seeded, self._spec(request.checkpoint))
 
-    def generate(self, request: GenerationRequest) -> Iterator[Event]:
+    def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
         while not self.lock.acquire(timeout=0.2):
             yield Waiting("One run is ahead of yours.")
         try:
@@ -122,11 +126,18 @@ class FakeBackend:
         yield StageStarted("vqgan", 1, everyone)
         yield StepDone("vqgan", 1, 1, 1.0, time.monotonic() - start, 0.0, (), everyone)
         for index, (seed, picture) in enumerate(zip(plan.seeds, pictures, strict=True)):
-            yield ImageReady(index, seed, picture, plan)
+            yield ImageReady(index, seed, picture, plan, record_of(plan, seed))
         total_s = time.monotonic() - start
         yield Finished(
             {"conditioning": 0.0, "prior": total_s / 2, "decoder": total_s / 2, "vqgan": 0.0, "total": total_s}
         )
+
+
+def record_of(plan: GenerationPlan, seed: int) -> Record:
+    """The record of one picture of a run, with a negative of noise."""
+    noise = np.random.default_rng(seed).standard_normal(plan.prior_shape).astype("<f2")
+    negative = Negative.checked(noise.tobytes(), plan.prior_shape)
+    return Record(new_id(), "picture", time.time(), own_request(plan, seed), negative=negative)
 
 
 def draw(width: int, height: int, seed: int) -> Image.Image:

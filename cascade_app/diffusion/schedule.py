@@ -57,7 +57,7 @@ class CosineSchedule:
         Raises:
             CheckpointDamaged: another scheduler, noise schedule or prediction type than we can sample.
         """
-        kind = config.get("_class_name", "DDPMWuerstchenScheduler")
+        kind = config.get("_class_name")  # never guessed: the two kinds clamp differently
         prediction_type = config.get("prediction_type", "epsilon")
         if prediction_type not in PREDICTION_TYPES:
             raise CheckpointDamaged(

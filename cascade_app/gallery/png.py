@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from cascade_app.errors import InvalidRequest
-from cascade_app.plan import GenerationPlan
+from cascade_app.record import Record
 from cascade_app.request import GenerationRequest
 
 REQUEST_KEY = "cascade_studio"  # the request as JSON, one picture's own seed inside
@@ -31,25 +31,19 @@ def parameters_line(request: GenerationRequest, *, width: int, height: int) -> s
     return "\n".join(lines)
 
 
-def own_request(plan: GenerationPlan, seed: int) -> GenerationRequest:
-    """The request that makes one picture of `plan` alone: its own seed, one image, the real size."""
-    values = {**vars(plan.request), "seed": seed, "images": 1, "width": plan.width, "height": plan.height}
-    return GenerationRequest(**values)
-
-
-def encode_png(image: Image.Image, plan: GenerationPlan, seed: int) -> bytes:
-    """`image` as a PNG file with its request inside."""
-    request = own_request(plan, seed)
+def encode_png(image: Image.Image, record: Record) -> bytes:
+    """`image` as a PNG file with its record inside."""
+    request = record.request
     info = PngImagePlugin.PngInfo()
-    info.add_itxt(REQUEST_KEY, request.to_json())
-    info.add_itxt(PARAMETERS_KEY, parameters_line(request, width=plan.width, height=plan.height))
+    info.add_itxt(REQUEST_KEY, record.to_json())
+    info.add_itxt(PARAMETERS_KEY, parameters_line(request, width=request.width, height=request.height))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
 
 
-def read_request(path: Path) -> GenerationRequest:
-    """The request inside a PNG that `encode_png` made.
+def read_record(path: Path) -> Record:
+    """The record inside a PNG that `encode_png` made.
 
     Raises:
         InvalidRequest: not a PNG, or one without (readable) settings of ours.
@@ -61,4 +55,9 @@ def read_request(path: Path) -> GenerationRequest:
         raise InvalidRequest(f"{path.name} is not a readable PNG file. Choose a picture saved by Cascade Studio.") from error
     if not isinstance(text, str):
         raise InvalidRequest(f"{path.name} holds no Cascade Studio settings. Choose the original download, not a copy.")
-    return GenerationRequest.from_json(text)
+    return Record.from_json(text)
+
+
+def read_request(path: Path) -> GenerationRequest:
+    """The request inside a PNG that `encode_png` made. Raises InvalidRequest like `read_record`."""
+    return read_record(path).request

@@ -30,7 +30,7 @@ class PictureStore:
         Raises:
             RenderFailed: the disk is full or the folder cannot be written.
         """
-        data = encode_png(event.image, event.plan, event.seed)
+        data = encode_png(event.image, event.record)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             return _write_durably(self.folder, _stem(event), data)
@@ -57,7 +57,7 @@ def record(events: Iterable[Event], store: PictureStore) -> Iterator[Event]:
 def _saved(event: ImageReady, store: PictureStore) -> Iterator[Event]:
     """Save before anyone sees the event: who leaves at the sight of the picture must not lose it."""
     try:
-        saved = ImageSaved(event.index, event.seed, store.save(event), event.plan)
+        saved = ImageSaved(event.index, event.seed, store.save(event), event.plan, event.record)
     except RenderFailed:
         yield event  # it can at least be looked at
         raise

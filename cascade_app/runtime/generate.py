@@ -14,6 +14,7 @@ It yields after every step, so closing it stops the computing within one step, a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator
 
 import torch
@@ -27,17 +28,20 @@ from cascade_app.diffusion.sampler import SampleStep
 from cascade_app.diffusion.stages import Residency, StageSettings, decode, run_decoder, run_prior
 from cascade_app.errors import RenderFailed
 from cascade_app.events import STAGE_TITLES, Event, Finished, ImageReady, Notice, RunStarted, StageStarted, StepDone
-from cascade_app.plan import GenerationPlan, draw_seed, make_plan
+from cascade_app.negative import Negative
+from cascade_app.plan import GenerationPlan, draw_seed, make_plan, own_request
+from cascade_app.record import Record, new_id
 from cascade_app.request import GenerationRequest
 from cascade_app.runtime.fetching import fetch
 from cascade_app.runtime.loader import Checkpoint, Preview
 from cascade_app.runtime.manager import Lease, PipelineManager
 from cascade_app.runtime.progress import Progress
+from cascade_app.work import WHOLE, Work
 
 Start = Callable[[tuple[int, ...], Residency], Iterator[SampleStep]]  # indices, residency -> the stage's steps
 
 
-def generate(manager: PipelineManager, request: GenerationRequest) -> Iterator[Event]:
+def generate(manager: PipelineManager, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
     """Make the pictures that `request` asks for; see `events.py` for what is yielded.
 
     Raises:
@@ -106,23 +110,22 @@ class _Run:
                 settings=self._prior_settings(), generators=self._generators(batch), residency=residency,
             )  # fmt: skip
 
-        prior_latents = yield from self._stage("prior", indices, prior, self.checkpoint.preview_prior)
+        latents = yield from self._stage("prior", indices, prior, self.checkpoint.preview_prior)
+        negatives = {index: to_negative(one) for index, one in latents.items()}
 
         def decoder(batch: tuple[int, ...], residency: Residency) -> Iterator[SampleStep]:
-            negatives = torch.stack([prior_latents[index] for index in batch]).to(self.offload.device)
+            stacked = torch.stack([to_latents(negatives[index]) for index in batch]).to(self.offload.device)
             return run_decoder(
-                self.checkpoint.decoder, self._rows(prompt, batch), self._rows(negative, batch), prior_latents=negatives,
+                self.checkpoint.decoder, self._rows(prompt, batch), self._rows(negative, batch), prior_latents=stacked,
                 settings=self._decoder_settings(), generators=self._generators(batch), residency=residency,
             )  # fmt: skip
 
         latents = yield from self._stage("decoder", indices, decoder, self.checkpoint.preview_decoder)
         pictures = yield from self._vqgan(indices, latents)
         for index in indices:
-            kept = prior_latents[index].cpu().contiguous()
-            yield ImageReady(
-                index, self.plan.seeds[index], pictures[index], self.plan,
-                kept.numpy().astype("<f4").tobytes(), tuple(kept.shape),
-            )  # fmt: skip
+            seed = self.plan.seeds[index]
+            record = Record(new_id(), "picture", time.time(), own_request(self.plan, seed), negative=negatives[index])
+            yield ImageReady(index, seed, pictures[index], self.plan, record)
 
     def _stage(
         self, name: str, indices: tuple[int, ...], start: Start, preview: Preview
@@ -233,3 +236,17 @@ def to_pictures(images: Tensor) -> tuple[Image.Image, ...]:
     """(B, 3, H, W) floats, [0, 1] after clamping, to RGB pictures."""
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return tuple(Image.fromarray(picture) for picture in pixels)
+
+
+def to_negative(latents: Tensor) -> Negative:
+    """Stage C latents of one image, (C, h, w) of any float dtype, as they are kept.
+
+    Raises:
+        InvalidRequest: a value is no number or far outside what a latent holds.
+    """
+    return Negative.checked(latents.half().cpu().contiguous().numpy().astype("<f2").tobytes(), tuple(latents.shape))
+
+
+def to_latents(negative: Negative) -> Tensor:
+    """The kept latents, (C, h, w) float32."""
+    return torch.frombuffer(bytearray(negative.data), dtype=torch.float16).view(negative.shape).float()

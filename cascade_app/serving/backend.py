@@ -11,6 +11,7 @@ from cascade_app.events import Event
 from cascade_app.plan import GenerationPlan
 from cascade_app.request import GenerationRequest
 from cascade_app.system import SystemReport
+from cascade_app.work import WHOLE, Work
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Backend(Protocol):
     def plan(self, request: GenerationRequest) -> GenerationPlan:
         """What `request` would make, without making it; an open seed is drawn. Raises InvalidRequest, CheckpointError."""
 
-    def generate(self, request: GenerationRequest) -> Iterator[Event]:
-        """Run `request` (an open seed is drawn), yielding events; see `events.py` for their order.
+    def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
+        """Run `request` (an open seed is drawn), or the share of it that `work` says, yielding events; see `events.py`.
 
         Yields `Waiting` while the engine loads or another run holds it. Closing the iterator stops the computing within one
         step and frees the engine. Raises CascadeError, with a message for the user, at the first `next` or later.

@@ -19,6 +19,7 @@ from cascade_app.request import GenerationRequest
 from cascade_app.serving.backend import BackendStatus
 from cascade_app.settings import Settings
 from cascade_app.system import SystemReport
+from cascade_app.work import WHOLE, Work
 
 if TYPE_CHECKING:
     from cascade_app.runtime.manager import PipelineManager
@@ -106,7 +107,7 @@ class LocalBackend:
     def plan(self, request: GenerationRequest) -> GenerationPlan:
         return make_plan(draw_seed(request), find_checkpoint(request.checkpoint))
 
-    def generate(self, request: GenerationRequest) -> Iterator[Event]:
+    def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
         request = self.plan(request).request  # refuses what cannot be made before anyone waits for it
         while (status := self._status).state == "loading":
             yield Waiting(status.message)
@@ -115,7 +116,7 @@ class LocalBackend:
             raise NotReady(status.message)
         from cascade_app.runtime.generate import generate
 
-        yield from generate(self._manager, request)
+        yield from generate(self._manager, request, work)
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,13 +11,15 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from cascade_app.runtime.precision import fastest
+
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrix: Tensor, rounds: int = 5) -> Tensor:
     """The nearest semi-orthogonal matrix, roughly (singular values within about 0.7 to 1.2). (N, M) -> (N, M)."""
     a, b, c = _QUINTIC
-    x = matrix.bfloat16() if matrix.is_cuda else matrix
+    x = matrix.to(fastest(matrix.device.type).dtype)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     x = x / (x.norm() + 1e-7)

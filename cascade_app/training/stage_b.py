@@ -36,7 +36,7 @@ from cascade_app.training.loop import (
 )
 from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import psnr, save_final, to_bytes
-from cascade_app.training.unets import DECODER, new_scheduler, new_unet
+from cascade_app.training.unets import DECODER, new_schedule, new_unet
 from cascade_app.training.workdir import work_dir
 
 CONDITION_NOISE = 0.15
@@ -89,7 +89,7 @@ def build(
     encoder, _ = encoders.load(work, device)
     targets = LatentCache(work, "vqgan", vqgan, data=data, count=count, device=device)
     conditions = LatentCache(work, "encoder", encoder, data=data, count=max(count, data.count), device=device)
-    schedule = CosineSchedule.from_config(new_scheduler().config)
+    schedule = new_schedule()
     model, weights = new_model().to(device).train(), BucketWeights()
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:

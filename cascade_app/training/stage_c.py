@@ -40,7 +40,7 @@ from cascade_app.training.loop import (
 )
 from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import save_final, to_bytes
-from cascade_app.training.unets import PRIOR, new_scheduler, new_unet
+from cascade_app.training.unets import PRIOR, new_schedule, new_unet
 from cascade_app.training.workdir import work_dir
 
 READING = 0.2  # weight of the attributes read from x0
@@ -130,7 +130,7 @@ def build(
     encoder, previewer = encoders.load(work, device)
     targets = LatentCache(work, "encoder", encoder, data=data, count=count, device=device)
     images = image_embeddings(data, work, image_encoder, device)
-    schedule = CosineSchedule.from_config(new_scheduler().config)
+    schedule = new_schedule()
     table, weights = torch.from_numpy(label_table(count)), BucketWeights()
     modules = {
         "prior": new_unet(PRIOR).to(device).train(),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from diffusers import DDPMScheduler, StableCascadeUNet
 from torch import Tensor, nn
+from torch.nn import functional
 
+from cascade_app.diffusion.schedule import CosineSchedule
 from cascade_app.training.clip import PROJECTION
 
 SCHEDULER = {
@@ -78,18 +80,35 @@ class LeanResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same."""
-        norm = ((x * x).sum(dim=(1, 2), keepdim=True) + 1e-12).sqrt()
+        norm = ((x * x).sum(dim=(1, 2), keepdim=True, dtype=torch.float32) + 1e-12).sqrt()
         scale = self.gamma * (norm / (norm.mean(dim=-1, keepdim=True) + 1e-6)) + 1
-        return torch.addcmul(self.beta, x, scale)
+        # What is large stays in the dtype it came in; under autocast the parameters alone would make it float32.
+        return torch.addcmul(self.beta.to(x.dtype), x, scale.to(x.dtype))
+
+
+class LeanDepthwise(nn.Module):
+    """A depthwise convolution that autocast leaves in float32: in bfloat16 its backward takes several times as long on CPUs."""
+
+    def __init__(self, convolution: nn.Conv2d):
+        super().__init__()
+        self.weight, self.bias, self.padding = convolution.weight, convolution.bias, convolution.padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same, float32 on a CPU."""
+        if x.is_cuda:
+            return functional.conv2d(x, self.weight, self.bias, padding=self.padding, groups=len(self.weight))
+        with torch.autocast(x.device.type, enabled=False):
+            return functional.conv2d(x.float(), self.weight, self.bias, padding=self.padding, groups=len(self.weight))
 
 
 def lean(unet: StableCascadeUNet) -> StableCascadeUNet:
     """The same network, quicker to train on a CPU: lean norms, channels last. The state dict is unchanged."""
     for module in unet.modules():
-        if isinstance(module, nn.Sequential):
-            for i, child in enumerate(module):
-                if type(child).__name__ == "GlobalResponseNorm":
-                    module[i] = LeanResponseNorm(child.gamma, child.beta)
+        for name, child in list(module.named_children()):
+            if type(child).__name__ == "GlobalResponseNorm":
+                setattr(module, name, LeanResponseNorm(child.gamma, child.beta))
+            elif isinstance(child, nn.Conv2d) and child.groups == child.in_channels > 1:
+                setattr(module, name, LeanDepthwise(child))
     return unet.to(memory_format=torch.channels_last)
 
 
@@ -117,3 +136,8 @@ def new_unet(config: dict) -> StableCascadeUNet:
 
 def new_scheduler() -> DDPMScheduler:
     return DDPMScheduler(**SCHEDULER)
+
+
+def new_schedule() -> CosineSchedule:
+    """What both stages are trained with: exactly what the exported scheduler's file will say."""
+    return CosineSchedule.from_config({**new_scheduler().config, "_class_name": DDPMScheduler.__name__})

@@ -11,7 +11,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cascade_app.events import ImageSaved
-from cascade_app.gallery.png import own_request
 from cascade_app.request import GenerationRequest
 from cascade_app.ui import markup
 
@@ -37,7 +36,7 @@ class Picture:
 
 def picture_of(event: ImageSaved) -> Picture:
     """What to remember of a picture that was just saved."""
-    return Picture(path=str(event.path), request=own_request(event.plan, event.seed))
+    return Picture(path=str(event.path), request=event.record.request)
 
 
 def details(picture: Picture) -> list[str]:

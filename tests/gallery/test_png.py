@@ -12,8 +12,9 @@ from PIL import Image, PngImagePlugin
 
 from cascade_app.catalogue import CheckpointSpec
 from cascade_app.errors import InvalidRequest
-from cascade_app.gallery.png import PARAMETERS_KEY, REQUEST_KEY, encode_png, own_request, parameters_line, read_request
-from cascade_app.plan import GenerationPlan, make_plan
+from cascade_app.gallery.png import PARAMETERS_KEY, REQUEST_KEY, encode_png, parameters_line, read_request
+from cascade_app.plan import GenerationPlan, make_plan, own_request
+from cascade_app.record import Record
 from cascade_app.request import GenerationRequest
 
 SPEC = CheckpointSpec(
@@ -23,6 +24,10 @@ SPEC = CheckpointSpec(
 
 def planned(**values) -> GenerationPlan:
     return make_plan(GenerationRequest.from_values({"prompt": "a boat", "seed": 7, **values}), SPEC)
+
+
+def record_of(plan: GenerationPlan, seed: int) -> Record:
+    return Record("0123456789abcdef" * 2, "picture", 1.5e9, own_request(plan, seed))
 
 
 def picture(plan: GenerationPlan) -> Image.Image:
@@ -44,7 +49,7 @@ def test_round_trip(tmp_path: Path, values: dict):
     drawn = picture(plan)
     path = tmp_path / "picture.png"
     for seed in plan.seeds:
-        path.write_bytes(encode_png(drawn, plan, seed))
+        path.write_bytes(encode_png(drawn, record_of(plan, seed)))
         request = read_request(path)
         assert request == own_request(plan, seed)
         assert (request.seed, request.images) == (seed, 1)
@@ -58,13 +63,13 @@ def test_round_trip(tmp_path: Path, values: dict):
 def test_the_same_picture_gives_the_same_bytes():
     plan = planned()
     drawn = picture(plan)
-    assert encode_png(drawn, plan, 7) == encode_png(drawn, plan, 7)
+    assert encode_png(drawn, record_of(plan, 7)) == encode_png(drawn, record_of(plan, 7))
 
 
 def test_other_tools_can_read_the_settings():
     plan = planned(negative_prompt="fog", prior_guidance=4.5)
-    with Image.open(io.BytesIO(encode_png(picture(plan), plan, 7))) as read:
-        assert json.loads(read.info[REQUEST_KEY])["seed"] == 7
+    with Image.open(io.BytesIO(encode_png(picture(plan), record_of(plan, 7)))) as read:
+        assert json.loads(read.info[REQUEST_KEY])["request"]["seed"] == 7
         lines = read.info[PARAMETERS_KEY].splitlines()
     assert lines[:2] == ["a boat", "Negative prompt: fog"]
     assert lines[2].startswith("Steps: 20, Sampler: ddpm, CFG scale: 4.5, Seed: 7, Size: 64x64, Model: pocket")
@@ -103,7 +108,7 @@ def bomb() -> bytes:
     [
         (lambda: b"", "not a readable PNG"),
         (lambda: b"hello", "not a readable PNG"),
-        (lambda: encode_png(picture(planned()), planned(), 7)[:50], "not a readable PNG|holds no"),
+        (lambda: encode_png(picture(planned()), record_of(planned(), 7))[:50], "not a readable PNG|holds no"),
         (lambda: png_with(None)[:20], "not a readable PNG"),
         (lambda: png_with(None), "holds no Cascade Studio settings"),
         (lambda: png_with(""), "not valid JSON"),

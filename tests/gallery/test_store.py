@@ -18,10 +18,11 @@ from cascade_app.catalogue import CheckpointSpec
 from cascade_app.errors import RenderFailed
 from cascade_app.events import Event, Finished, ImageReady, ImageSaved, RunStarted
 from cascade_app.gallery import store as store_module
-from cascade_app.gallery.png import own_request, read_request
+from cascade_app.gallery.png import read_request
 from cascade_app.gallery.store import PictureStore, record
-from cascade_app.plan import make_plan
+from cascade_app.plan import make_plan, own_request
 from cascade_app.request import GenerationRequest
+from tests.fakes import record_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPEC = CheckpointSpec(
@@ -31,7 +32,8 @@ SPEC = CheckpointSpec(
 
 def ready(prompt: str = "a boat", *, seed: int = 7, index: int = 0) -> ImageReady:
     request = GenerationRequest.from_values({"prompt": prompt, "seed": seed})
-    return ImageReady(index, seed, Image.effect_noise((64, 64), 60).convert("RGB"), make_plan(request, SPEC))
+    plan = make_plan(request, SPEC)
+    return ImageReady(index, seed, Image.effect_noise((64, 64), 60).convert("RGB"), plan, record_of(plan, seed))
 
 
 def names(folder: Path) -> list[str]:

@@ -45,7 +45,7 @@ def test_events_come_in_their_order(manager, ask):
 
 def test_the_same_seed_gives_the_same_pixels_and_another_gives_others(manager, ask):
     once, twice, other = (pictures(manager, ask(seed=seed))[0] for seed in (7, 7, 8))
-    assert (pixels(once) == pixels(twice)).all() and once.negative == twice.negative
+    assert (pixels(once) == pixels(twice)).all() and once.record.negative == twice.record.negative
     assert (pixels(once) != pixels(other)).any()
 
 
