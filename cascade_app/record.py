@@ -7,11 +7,13 @@ import json
 import math
 import re
 import secrets
+import time
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cascade_app.errors import InvalidRequest
 from cascade_app.negative import Negative, Start
+from cascade_app.plan import GenerationPlan, own_request
 from cascade_app.request import GenerationRequest, shown
 from cascade_app.work import ACTIONS
 
@@ -117,3 +119,19 @@ class Record:
             negative=Negative.from_json(values["negative"]) if "negative" in values else None,
             checkpoint_digest=digest,
         )
+
+
+def record_of(plan: GenerationPlan, index: int, *, negative: Negative, checkpoint_digest: str = "") -> Record:
+    """What to keep of image `index` of a run, now that it is made from `negative`."""
+    origin = plan.origins[index]
+    return Record(
+        id=new_id(),
+        kind="sketch" if plan.sketch else "picture",
+        created_s=time.time(),
+        request=own_request(plan, origin.seed),
+        action=origin.action,
+        parents=origin.parents,
+        start=origin.start,
+        negative=negative,
+        checkpoint_digest=checkpoint_digest,
+    )

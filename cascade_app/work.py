@@ -16,8 +16,9 @@ class Origin:
 
     seed: its own; it seeds Stage C's noise (unless `start` brings another) and always Stage B's.
     start: how Stage C begins, where not plainly.
-    negative: given, Stage C is not run: this is developed.
+    negative: given, Stage C is not run: this is developed. `start` then only says how it came about.
     parents: ids of the records it comes from; one for a develop or a vary, two for a blend.
+    made_by: the checkpoint digest of what `negative` or `start.source` was taken from; "" where that is not known.
     """
 
     seed: int
@@ -25,6 +26,7 @@ class Origin:
     parents: tuple[str, ...] = ()
     start: Start | None = None
     negative: Negative | None = None
+    made_by: str = ""
 
 
 @dataclass(frozen=True)

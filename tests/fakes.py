@@ -10,25 +10,27 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from cascade_app import published
 from cascade_app.catalogue import CheckpointSpec, find_checkpoint
 from cascade_app.errors import CascadeError
 from cascade_app.events import Event, Finished, ImageReady, Notice, RunStarted, StageStarted, StepDone, Waiting
 from cascade_app.licenses import accepted
-from cascade_app.negative import Negative
-from cascade_app.plan import GenerationPlan, make_plan, own_request
-from cascade_app.record import Record, new_id
+from cascade_app.negative import Negative, Noise, Start
+from cascade_app.plan import GenerationPlan, make_plan
+from cascade_app.record import Record
+from cascade_app.record import record_of as kept
 from cascade_app.request import GenerationRequest
 from cascade_app.serving.backend import BackendStatus
 from cascade_app.system import PartReport, SystemReport
-from cascade_app.work import WHOLE, Work
+from cascade_app.work import WHOLE, Origin, Work
 
 SPEC = CheckpointSpec(
     name="pocket", title="Pocket", folder=Path("pocket"), license="Apache-2.0",
@@ -59,6 +61,8 @@ class FakeBackend:
     closed_early: int = 0
     licenses: set[str] = field(default_factory=set)  # those that were accepted
     notice: str = ""  # said in the middle of each run
+    digest: str = "drawn by hand"
+    prior_steps_done: int = 0
 
     def status(self) -> BackendStatus:
         return self.state
@@ -84,23 +88,23 @@ class FakeBackend:
             raise self.failure
         self.licenses.add(name)
 
-    def plan(self, request: GenerationRequest) -> GenerationPlan:
+    def plan(self, request: GenerationRequest, work: Work = WHOLE) -> GenerationPlan:
         seeded = request if request.seed is not None else request.with_seed(random.randrange(2**32))
-        return make_plan(seeded, self._spec(request.checkpoint))
+        return make_plan(seeded, self._spec(request.checkpoint), work)
 
     def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
         while not self.lock.acquire(timeout=0.2):
             yield Waiting("One run is ahead of yours.")
         try:
-            yield from self._run(request)
+            yield from self._run(request, work)
         except GeneratorExit:
             self.closed_early += 1
             raise
         finally:
             self.lock.release()
 
-    def _run(self, request: GenerationRequest) -> Iterator[Event]:
-        plan = self.plan(request)
+    def _run(self, request: GenerationRequest, work: Work) -> Iterator[Event]:
+        plan = self.plan(request, work)
         yield RunStarted(plan)
         if self.failure:
             raise self.failure
@@ -108,36 +112,78 @@ class FakeBackend:
             yield Notice(self.notice)
         everyone = tuple(range(len(plan.seeds)))
         yield StageStarted("conditioning", 1, everyone)
-        pictures = [draw(plan.width, plan.height, seed) for seed in plan.seeds]
-        total, done, start = request.prior_steps + request.decoder_steps + 1, 0, time.monotonic()
-        for stage, low, high in (("prior", 24, 6), ("decoder", 5, 0)):
-            steps = getattr(request, f"{stage}_steps")
+        negatives = [origin.negative or negative_of(plan, origin) for origin in plan.origins]
+        pictures = [picture_of(plan, negative) for negative in negatives]
+        stages = [("prior", max(plan.prior_steps), 24, 6), ("decoder", plan.decoder_steps, 5, 0)]
+        total, done, start = sum(steps for _, steps, *_ in stages) + (not plan.sketch), 0, time.monotonic()
+        for stage, steps, high, low in stages:
+            if not steps:
+                continue
             yield StageStarted(stage, steps, everyone)
             for step in range(1, steps + 1):
                 time.sleep(self.step_s)
                 done += 1
                 self.steps_done += 1
-                blur = low + (high - low) * step / steps
+                self.prior_steps_done += stage == "prior"
                 elapsed = time.monotonic() - start
-                previews = tuple(one.filter(ImageFilter.GaussianBlur(blur)) for one in pictures)
                 yield StepDone(
-                    stage, step, steps, done / total, elapsed, elapsed * (total - done) / done, previews, everyone
-                )
-        yield StageStarted("vqgan", 1, everyone)
-        yield StepDone("vqgan", 1, 1, 1.0, time.monotonic() - start, 0.0, (), everyone)
-        for index, (seed, picture) in enumerate(zip(plan.seeds, pictures, strict=True)):
-            yield ImageReady(index, seed, picture, plan, record_of(plan, seed))
+                    stage, step, steps, done / total, elapsed, elapsed * (total - done) / done,
+                    _blurred(pictures, high + (low - high) * step / steps), everyone,
+                )  # fmt: skip
+        if plan.sketch:
+            pictures = [picture.resize((plan.width // 4, plan.height // 4)) for picture in _blurred(pictures, 6)]
+        else:
+            yield StageStarted("vqgan", 1, everyone)
+            yield StepDone("vqgan", 1, 1, 1.0, time.monotonic() - start, 0.0, (), everyone)
+        for index, picture in enumerate(pictures):
+            made = kept(plan, index, negative=negatives[index], checkpoint_digest=self.digest)
+            yield ImageReady(index, plan.seeds[index], picture, plan, made)
         total_s = time.monotonic() - start
         yield Finished(
             {"conditioning": 0.0, "prior": total_s / 2, "decoder": total_s / 2, "vqgan": 0.0, "total": total_s}
         )
 
 
+def _blurred(pictures: list[Image.Image], radius: float) -> tuple[Image.Image, ...]:
+    return tuple(one.filter(ImageFilter.GaussianBlur(radius)) for one in pictures)
+
+
 def record_of(plan: GenerationPlan, seed: int) -> Record:
-    """The record of one picture of a run, with a negative of noise."""
-    noise = np.random.default_rng(seed).standard_normal(plan.prior_shape).astype("<f2")
-    negative = Negative.checked(noise.tobytes(), plan.prior_shape)
-    return Record(new_id(), "picture", time.time(), own_request(plan, seed), negative=negative)
+    """The record of one picture of a run."""
+    index = plan.seeds.index(seed)
+    return kept(plan, index, negative=negative_of(plan, plan.origins[index]))
+
+
+def negative_of(plan: GenerationPlan, origin: Origin) -> Negative:
+    """What Stage C would make: the same for the same words, noise and start, near to what it is a little changed from."""
+    request, start = plan.request, origin.start or Start()
+    words = (1 - start.blend) * _drawn(request.prompt, plan) + start.blend * _drawn(start.blend_prompt, plan)
+    settings = _drawn(f"{request.negative_prompt} {request.prior_steps} {request.prior_guidance} {request.sampler}", plan)
+    latents = 0.8 * _noise(start.noise or Noise(origin.seed), plan) + 0.5 * words + 0.3 * settings
+    if start.source is not None:
+        source = np.frombuffer(start.source.data, "<f2").reshape(start.source.shape)
+        latents = (1 - start.strength) * source + start.strength * latents
+    return Negative.checked(latents.astype("<f2").tobytes(), plan.prior_shape)
+
+
+def _noise(noise: Noise, plan: GenerationPlan) -> np.ndarray:
+    if noise.mix is None:
+        return _drawn(str(noise.seed), plan)
+    first, second, amount = noise.mix
+    turn = amount * np.pi / 2
+    return np.cos(turn) * _noise(first, plan) + np.sin(turn) * _noise(second, plan)
+
+
+def _drawn(key: str, plan: GenerationPlan) -> np.ndarray:
+    return np.random.default_rng(zlib.crc32(key.encode())).standard_normal(plan.prior_shape)
+
+
+def picture_of(plan: GenerationPlan, negative: Negative) -> Image.Image:
+    """A picture that the negative and the decoder's settings decide."""
+    request = plan.request
+    picture = draw(plan.width, plan.height, zlib.crc32(negative.data))
+    strength = 0.8 + 0.4 * (zlib.crc32(f"{request.decoder_steps} {request.decoder_guidance}".encode()) % 64) / 64
+    return ImageEnhance.Color(picture).enhance(strength)
 
 
 def draw(width: int, height: int, seed: int) -> Image.Image:

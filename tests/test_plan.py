@@ -11,8 +11,10 @@ import pytest
 
 from cascade_app.catalogue import CheckpointSpec
 from cascade_app.errors import InvalidRequest
+from cascade_app.negative import Negative, Start
 from cascade_app.plan import VQGAN_FACTOR, draw_seed, make_plan
 from cascade_app.request import SEED_LIMIT, GenerationRequest
+from cascade_app.work import Origin, Work
 
 SMALL = CheckpointSpec(
     "pocket", "Pocket", Path("pocket"), "ours", default_size_px=256, min_size_px=192, max_size_px=384, size_step_px=32
@@ -108,3 +110,57 @@ def test_the_summary_says_what_will_come_out():
     assert summary.startswith("2 pictures, 320 x 256 px")
     assert "9 + 10 steps" in summary
     assert make_plan(asked(), SMALL).summary.startswith("1 picture,")
+    assert make_plan(asked(images=8, prior_steps=9), SMALL, Work(sketch=True)).summary == "8 sketches of 6 x 6 negatives, 9 steps"
+    assert make_plan(asked(), SMALL, Work(sketch=True)).summary == "1 sketch of a 6 x 6 negative, 20 steps"
+    developed = make_plan(asked(), SMALL, Work(origins=(developing(), developing(8)))).summary
+    assert developed == "2 pictures, 256 x 256 px, developed from 6 x 6 negatives, 10 steps"
+    varied = make_plan(asked(), SMALL, Work(origins=(renoising(0.2),))).summary
+    assert varied == "1 picture, 256 x 256 px, from a 6 x 6 negative, 4 + 10 steps"
+
+
+def negative(side: int = 6, channels: int = 16) -> Negative:
+    return Negative.checked(bytes(2 * channels * side * side), (channels, side, side))
+
+
+def developing(seed: int = 7, **shape) -> Origin:
+    return Origin(seed, "develop", negative=negative(**shape))
+
+
+def renoising(strength: float, **shape) -> Origin:
+    return Origin(7, "vary", start=Start(source=negative(**shape), strength=strength))
+
+
+def test_a_run_of_origins_has_their_seeds_and_actions():
+    plan = make_plan(asked(images=5), SMALL, Work(sketch=True, origins=(Origin(3, "vary"), Origin(3, "blend"))))
+    assert (plan.seeds, plan.request.images, plan.sketch, plan.develops) == ((3, 3), 2, True, False)
+    assert [origin.action for origin in make_plan(asked(images=2), SMALL, Work(sketch=True)).origins] == ["sketch"] * 2
+    assert [origin.action for origin in make_plan(asked(), SMALL).origins] == ["generate"]
+
+
+@pytest.mark.parametrize(("strength", "steps"), [(0, 0), (0.001, 1), (0.2, 4), (0.5, 10), (0.97, 19), (1, 20)])
+def test_from_a_source_only_the_last_steps_are_run(strength: float, steps: int):
+    assert make_plan(asked(), SMALL, Work(origins=(renoising(strength),))).prior_steps == (steps,)
+
+
+def test_stages_that_are_left_out_take_no_passes():
+    guided = asked(prior_guidance=4, decoder_guidance=2)
+    sketch = make_plan(guided, SMALL, Work(sketch=True))
+    assert (sketch.guides_prior, sketch.guides_decoder, sketch.decoder_steps) == (True, False, 0)
+    developed = make_plan(guided, SMALL, Work(origins=(developing(),)))
+    assert (developed.guides_prior, developed.guides_decoder, developed.prior_steps) == (False, True, (0,))
+
+
+@pytest.mark.parametrize(
+    ("work", "sentence"),
+    [
+        (Work(origins=(developing(side=8),)), "8 x 8 cells; Pocket at 256 x 256 px takes 6 x 6"),
+        (Work(origins=(renoising(0.5, side=8),)), "8 x 8 cells; Pocket at 256 x 256 px takes 6 x 6"),
+        (Work(origins=(developing(channels=8),)), "8 channels and Pocket takes 16"),
+        (Work(origins=(developing(), Origin(8))), "develop those in a run of their own"),
+        (Work(origins=(developing(),), sketch=True), "develop them instead"),
+        (Work(origins=tuple(Origin(seed) for seed in range(17))), "17 images are too many for one run; the limit is 16"),
+    ],
+)
+def test_work_that_does_not_fit_is_refused_in_a_sentence(work: Work, sentence: str):
+    with pytest.raises(InvalidRequest, match=re.escape(sentence)):
+        make_plan(asked(), SMALL, work)

@@ -40,8 +40,8 @@ class Backend(Protocol):
     def accept_license(self, name: str) -> None:
         """Record that the licence `name` was accepted. Raises CascadeError where a visitor may not say so."""
 
-    def plan(self, request: GenerationRequest) -> GenerationPlan:
-        """What `request` would make, without making it; an open seed is drawn. Raises InvalidRequest, CheckpointError."""
+    def plan(self, request: GenerationRequest, work: Work = WHOLE) -> GenerationPlan:
+        """What they would make, without making it; an open seed is drawn. Raises InvalidRequest, CheckpointError."""
 
     def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
         """Run `request` (an open seed is drawn), or the share of it that `work` says, yielding events; see `events.py`.

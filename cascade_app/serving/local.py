@@ -104,11 +104,11 @@ class LocalBackend:
             self._status = BackendStatus("loading", "Starting.")
             self.start()
 
-    def plan(self, request: GenerationRequest) -> GenerationPlan:
-        return make_plan(draw_seed(request), find_checkpoint(request.checkpoint))
+    def plan(self, request: GenerationRequest, work: Work = WHOLE) -> GenerationPlan:
+        return make_plan(draw_seed(request), find_checkpoint(request.checkpoint), work)
 
     def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
-        request = self.plan(request).request  # refuses what cannot be made before anyone waits for it
+        request = self.plan(request, work).request  # refuses what cannot be made before anyone waits for it
         while (status := self._status).state == "loading":
             yield Waiting(status.message)
             time.sleep(0.2)
