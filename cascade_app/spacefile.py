@@ -1,25 +1,93 @@
 """The Spacefile, and the README front matter made from it. Pure.
 
-Knows the form of the two and the keys the hub reads; nothing of the app.
+Knows the form of the two and what the hub's Spaces reference allows in them; nothing of the app.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 FENCE = "---\n"
-# The keys of the hub's Spaces configuration reference, and `license` of its metadata reference.
-KEYS = frozenset(
+COLOURS = frozenset({"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"})
+# What the reference lets a Space suggest. It may be put on more: those the hub's library names.
+SUGGESTED_HARDWARE = frozenset(
     """
-    title emoji colorFrom colorTo sdk sdk_version python_version app_file suggested_hardware startup_duration_timeout
-    short_description models tags thumbnail pinned header hf_oauth preload_from_hub disable_embedding custom_headers
-    license
+    cpu-basic cpu-upgrade t4-small t4-medium l4x1 l4x4 l40sx1 l40sx4 l40sx8 a10g-small a10g-large a10g-largex2
+    a10g-largex4 a100-large a100x4 a100x8
     """.split()
 )
-COLOURS = frozenset({"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"})
+CUSTOM_HEADERS = frozenset(
+    {"cross-origin-embedder-policy", "cross-origin-opener-policy", "cross-origin-resource-policy"}
+)
 MAX_SHORT_DESCRIPTION = 60
+
+_Check = Callable[[Any], bool]
+
+
+def _matches(pattern: str) -> _Check:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def _one_of(*choices: str) -> _Check:
+    return lambda value: isinstance(value, str) and value in choices
+
+
+def _is_true_or_false(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_list_of_text(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) and item for item in value)
+
+
+def _are_headers(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        name in CUSTOM_HEADERS and isinstance(text, str) and text == text.lower() for name, text in value.items()
+    )
+
+
+def _is_emoji(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and not any(letter.isalnum() or letter.isascii() for letter in value)
+
+
+# The keys of the hub's Spaces reference, and `license` of its metadata reference: what each takes, in words and as a check.
+KEYS: Mapping[str, tuple[str, _Check]] = MappingProxyType(
+    {
+        "title": ("text", _matches(r".+")),
+        "emoji": ("one emoji", _is_emoji),
+        "colorFrom": (f"one of {', '.join(sorted(COLOURS))}", _one_of(*COLOURS)),
+        "colorTo": (f"one of {', '.join(sorted(COLOURS))}", _one_of(*COLOURS)),
+        "sdk": ("gradio, docker or static", _one_of("gradio", "docker", "static")),
+        "sdk_version": ("a version in quotes, such as '6.31.0'", _matches(r"\d+(\.\d+){1,2}")),
+        "python_version": ("a version in quotes, such as '3.12'", _matches(r"3\.\d+(\.\d+)?")),
+        "app_file": ("a path in the repository", _matches(r"(?!/)(?!.*\.\.)\S+")),
+        "suggested_hardware": (f"one of {', '.join(sorted(SUGGESTED_HARDWARE))}", _one_of(*SUGGESTED_HARDWARE)),
+        "startup_duration_timeout": ("a duration such as 30m or 1h", _matches(r"[1-9]\d*[smh]")),
+        "short_description": (f"at most {MAX_SHORT_DESCRIPTION} characters", _matches(rf".{{1,{MAX_SHORT_DESCRIPTION}}}")),
+        "models": ("a list of repositories", _is_list_of_text),
+        "datasets": ("a list of repositories", _is_list_of_text),
+        "tags": ("a list of words", _is_list_of_text),
+        "thumbnail": ("an address", _matches(r"https?://\S+")),
+        "pinned": ("true or false", _is_true_or_false),
+        "header": ("mini or default", _one_of("mini", "default")),
+        "fullWidth": ("true or false", _is_true_or_false),
+        "base_path": ("a path that begins with /", _matches(r"/\S*")),
+        "hf_oauth": ("true or false", _is_true_or_false),
+        "hf_oauth_scopes": ("a list of scopes", _is_list_of_text),
+        "hf_oauth_expiration_minutes": (
+            "1 to 43200 minutes", lambda value: type(value) is int and 1 <= value <= 43_200
+        ),
+        "preload_from_hub": ("a list of repositories", _is_list_of_text),
+        "disable_embedding": ("true or false", _is_true_or_false),
+        "custom_headers": (f"lower-case values of {', '.join(sorted(CUSTOM_HEADERS))}", _are_headers),
+        "license": ("the hub's name of a licence, such as apache-2.0", _matches(r"[a-z0-9][a-z0-9.-]*")),
+    }
+)  # fmt: skip
 
 
 def declaration(spacefile: str) -> dict[str, Any]:
@@ -34,24 +102,25 @@ def declaration(spacefile: str) -> dict[str, Any]:
         raise ValueError(f"The Spacefile is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError("The Spacefile must hold keys and values, such as: sdk: gradio")
-    unknown = sorted(set(map(str, values)) - KEYS)
+    unknown = sorted(set(map(str, values)) - set(KEYS))
     if unknown:
         raise ValueError(f"The Spacefile holds keys the hub does not know: {', '.join(unknown)}")
-    for key in ("colorFrom", "colorTo"):
-        if values.get(key, "gray") not in COLOURS:
-            raise ValueError(f"{key} is {values[key]}; choose one of {', '.join(sorted(COLOURS))}")
-    length = len(str(values.get("short_description", "")))
-    if length > MAX_SHORT_DESCRIPTION:
-        raise ValueError(f"short_description has {length} characters; the limit is {MAX_SHORT_DESCRIPTION}")
-    for key in ("sdk_version", "python_version"):
-        if not isinstance(values.get(key, ""), str):
-            raise ValueError(f"{key} must be quoted: YAML reads {values[key]} as a number")
+    for key, value in values.items():
+        takes, is_right = KEYS[key]
+        if not is_right(value):
+            raise ValueError(f"{key} is {value!r}, and the hub takes {takes}")
     return values
 
 
-def front_matter(spacefile: str) -> str:
-    """The front matter of a README for this Spacefile, both fences included."""
-    body = yaml.safe_dump(declaration(spacefile), sort_keys=False, allow_unicode=True, width=1000)
+def front_matter(spacefile: str, **changed: Any) -> str:
+    """The front matter of a README for this Spacefile, both fences included.
+
+    Args:
+        changed: keys with other values than the Spacefile gives them; None leaves one out.
+    """
+    values = {key: value for key, value in (declaration(spacefile) | changed).items() if value is not None}
+    body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
+    declaration(body)  # what was changed has to be right too
     return f"{FENCE}{body}{FENCE}"
 
 

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from huggingface_hub import SpaceHardware
 
-from cascade_app.spacefile import declaration, front_matter, with_front_matter
+from cascade_app.spacefile import KEYS, SUGGESTED_HARDWARE, declaration, front_matter, with_front_matter
 
 ROOT = Path(__file__).resolve().parent.parent
 SPACEFILE = (ROOT / "Spacefile").read_text(encoding="utf-8")
@@ -55,12 +56,76 @@ def test_front_matter_is_replaced_not_stacked():
         ("- a", "keys and values"),
         ("title: [", "valid YAML"),
         ("tilte: A", "tilte"),
-        ("colorFrom: teal", "colorFrom is teal"),
-        (f"short_description: {'x' * 61}", "61 characters"),
-        ("python_version: 3.12", "must be quoted"),
-        ("sdk_version: 6.3", "must be quoted"),
+        ("title: ''", "title is ''"),
+        ("emoji: C", "one emoji"),
+        ("emoji: 7", "one emoji"),
+        ("colorFrom: teal", "colorFrom is 'teal'"),
+        ("colorTo: Indigo", "colorTo is 'Indigo'"),
+        ("sdk: streamlit", "gradio, docker or static"),
+        (f"short_description: {'x' * 61}", "at most 60 characters"),
+        ("python_version: 3.12", "in quotes"),
+        ("python_version: '2.7'", "python_version is '2.7'"),
+        ("sdk_version: 6.3", "in quotes"),
+        ("sdk_version: latest", "a version"),
+        ("app_file: ../app.py", "a path in the repository"),
+        ("suggested_hardware: zero-a10g", "one of a100-large, a100x4"),
+        ("startup_duration_timeout: long", "such as 30m"),
+        ("startup_duration_timeout: 30", "such as 30m"),
+        ("models: stable-cascade", "a list of repositories"),
+        ("tags: [1]", "a list of words"),
+        ("pinned: 'false'", "true or false"),
+        ("header: large", "mini or default"),
+        ("base_path: page", "begins with /"),
+        ("hf_oauth: 1", "true or false"),
+        ("hf_oauth_expiration_minutes: 43201", "1 to 43200"),
+        ("custom_headers: {x-frame-options: deny}", "cross-origin-embedder-policy"),
+        ("custom_headers: {cross-origin-opener-policy: Same-Origin}", "lower-case"),
+        ("thumbnail: assets/icon.svg", "an address"),
+        ("license: Apache License", "such as apache-2.0"),
     ],
 )
 def test_what_the_hub_would_refuse_is_refused_here(text: str, why: str):
     with pytest.raises(ValueError, match=re.escape(why)):
         declaration(text)
+
+
+def test_what_the_hub_takes_is_taken():
+    text = """
+    title: A
+    emoji: 🎞️
+    colorFrom: pink
+    colorTo: gray
+    sdk: gradio
+    sdk_version: 6.31.0
+    python_version: 3.12.12
+    app_file: app.py
+    suggested_hardware: t4-small
+    startup_duration_timeout: 1h
+    short_description: Short
+    models: [stabilityai/stable-cascade]
+    datasets: []
+    tags: [a]
+    thumbnail: https://example.org/a.png
+    pinned: true
+    header: mini
+    fullWidth: true
+    base_path: /page
+    hf_oauth: true
+    hf_oauth_scopes: [openid]
+    hf_oauth_expiration_minutes: 480
+    preload_from_hub: [stabilityai/stable-cascade vqgan/config.json]
+    disable_embedding: false
+    custom_headers: {cross-origin-opener-policy: same-origin}
+    license: apache-2.0
+    """
+    assert set(declaration(text)) == set(KEYS)
+
+
+def test_changed_keys_are_checked_and_none_leaves_one_out():
+    assert front_matter("title: A\nheader: mini", title="B", header=None) == "---\ntitle: B\n---\n"
+    with pytest.raises(ValueError, match="title is ''"):
+        front_matter("title: A", title="")
+
+
+def test_the_hub_has_every_hardware_a_space_may_suggest():
+    assert {hardware.value for hardware in SpaceHardware} >= SUGGESTED_HARDWARE
