@@ -11,6 +11,9 @@
     |   `-- DownloadFailed         it could not be fetched from the hub
     |-- NotReady                   the engine is still loading, or could not load
     |-- Busy                       the queue is full: try again later
+    |-- GalleryError               pictures cannot be kept or looked up
+    |   |-- NotInGallery           no picture of that id belongs to this visitor
+    |   `-- GalleryFull            a limit is reached and only favourites are left
     `-- RenderFailed               the computation itself failed (out of memory, not-a-number)
 
 A message says what, the value, the limit and the cure, and is safe to show to anyone: it never holds
@@ -82,6 +85,18 @@ class NotReady(CascadeError):
 
 class Busy(CascadeError):
     """Too much is waiting already."""
+
+
+class GalleryError(CascadeError):
+    """The gallery cannot keep or look up pictures."""
+
+
+class NotInGallery(GalleryError):
+    """No picture of that id, or somebody else's: the answer is the same."""
+
+
+class GalleryFull(GalleryError):
+    """A limit of pictures or bytes is reached, and what is left are favourites."""
 
 
 class RenderFailed(CascadeError):
