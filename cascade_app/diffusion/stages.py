@@ -5,7 +5,7 @@ Nothing here chooses a device or loads a file. Latents and schedule are float32;
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from cascade_app.diffusion.conditioning import PromptEmbeds
 from cascade_app.diffusion.guidance import Guidance
-from cascade_app.diffusion.sampler import SampleStep, draw_noise, sample
-from cascade_app.diffusion.schedule import CosineSchedule
-from cascade_app.diffusion.unet import Conditioning, predict, prepare
+from cascade_app.diffusion.sampler import NoiseSource, SampleStep, draw_noise, sample
+from cascade_app.diffusion.schedule import CosineSchedule, add_noise
+from cascade_app.diffusion.unet import Conditioning, Prepared, predict, prepare
 
 
 class Residency:
@@ -31,13 +31,19 @@ class Residency:
 
 @dataclass(frozen=True)
 class StageSettings:
-    """How a diffusion stage is sampled. `shape` is (channels, height, width) of one image's latents."""
+    """How a diffusion stage is sampled. `shape` is (channels, height, width) of one image's latents.
+
+    first: the step to begin with, from 0; 0 for all of them.
+    at_once: images computed in one batch, 0 for all; the others follow within the same step.
+    """
 
     shape: tuple[int, int, int]
     schedule: CosineSchedule
     guidance: Guidance
     steps: int
     sampler: str = "ddpm"
+    first: int = 0
+    at_once: int = 0
 
 
 def run_prior(
@@ -46,7 +52,8 @@ def run_prior(
     negative: PromptEmbeds,
     *,
     settings: StageSettings,
-    generators: list[torch.Generator],
+    generators: Sequence[NoiseSource],
+    source: Tensor | None = None,
     image_embeds: Tensor | None = None,
     residency: Residency | None = None,
 ) -> Iterator[SampleStep]:
@@ -54,6 +61,7 @@ def run_prior(
 
     Args:
         prompt, negative: one row an image; `negative` is read only where guidance is on.
+        source: (B, 16, h, w) clean latents to begin from, noised up to where step `settings.first` begins; None for noise alone.
         image_embeds: (B, 1, I) CLIP image embeddings, None for none.
         residency: brings weights that are not where the stage computes.
     """
@@ -61,7 +69,7 @@ def run_prior(
         image_embeds = prompt.prompt_embeds.new_zeros(len(generators), 1, prior.config.clip_image_in_channels)
     conditioning = Conditioning(prompt.prompt_embeds_pooled, prompt.prompt_embeds, image_embeds)
     against = Conditioning(negative.prompt_embeds_pooled, negative.prompt_embeds, torch.zeros_like(image_embeds))
-    yield from _run(prior, conditioning, against, settings, generators, residency or Residency())
+    yield from _run(prior, conditioning, against, settings, generators, residency or Residency(), source)
 
 
 def run_decoder(
@@ -71,7 +79,7 @@ def run_decoder(
     *,
     prior_latents: Tensor,
     settings: StageSettings,
-    generators: list[torch.Generator],
+    generators: Sequence[NoiseSource],
     residency: Residency | None = None,
 ) -> Iterator[SampleStep]:
     """Stage B: Stage C latents (B, 16, h, w), the "negative" of each picture, to (B, 4, H/4, W/4) latents."""
@@ -110,25 +118,44 @@ def _decode_in_strips(vqgan: Any, scaled: Tensor, rows: int, factor: int) -> Ten
 
 def _run(
     unet: Any, conditioning: Conditioning, against: Conditioning, settings: StageSettings,
-    generators: list[torch.Generator], residency: Residency,
+    generators: Sequence[NoiseSource], residency: Residency, source: Tensor | None = None,
 ) -> Iterator[SampleStep]:
-    guidance, schedule = settings.guidance, settings.schedule
+    guidance, schedule, first = settings.guidance, settings.schedule, settings.first
+    ratios = schedule.ratios(settings.steps)
+    told = schedule.told_ratio(ratios[:-1])[first:]
     count = len(generators)
-    told = schedule.told_ratio(schedule.ratios(settings.steps)[:-1])
-    rows = _both(conditioning, against) if guidance.ever_active else conditioning
-    prepared = prepare(unet, rows, ratios=told, size=settings.shape[1:], need=residency.need)
+    at_once = settings.at_once or count
+    parts = [slice(begin, begin + at_once) for begin in range(0, count, at_once)]
+    prepared = [
+        prepare(
+            unet, _both(_rows(conditioning, part), _rows(against, part)) if guidance.ever_active else _rows(conditioning, part),
+            ratios=told, size=settings.shape[1:], need=residency.need,
+        )
+        for part in parts
+    ]  # fmt: skip
     residency.prepared()
 
-    def guided(latents: Tensor, step: int) -> Tensor:
+    def guided(latents: Tensor, step: int, prepared: Prepared) -> Tensor:
         if not guidance.active(step, settings.steps):
-            return predict(unet, latents, step, prepared, residency.need)
-        output = predict(unet, torch.cat([latents, latents]), step, prepared, residency.need)
-        return guidance.combine(output[:count], output[count:])
+            return predict(unet, latents, step - first, prepared, residency.need)
+        output = predict(unet, torch.cat([latents, latents]), step - first, prepared, residency.need)
+        return guidance.combine(output[: len(latents)], output[len(latents) :])
 
-    noise = draw_noise(settings.shape, generators).to(conditioning.pooled.device)
+    def predicted(latents: Tensor, step: int) -> Tensor:
+        return torch.cat([guided(latents[part], step, ready) for part, ready in zip(parts, prepared, strict=True)])
+
+    latents = draw_noise(settings.shape, generators).to(conditioning.pooled.device)
+    if source is not None:
+        latents = add_noise(source, latents, schedule.alpha_cumprod(ratios[first]))
     yield from sample(
-        guided, noise, schedule, steps=settings.steps, sampler=settings.sampler, generators=generators
+        predicted, latents, schedule, steps=settings.steps, sampler=settings.sampler, generators=generators, first=first
     )
+
+
+def _rows(conditioning: Conditioning, part: slice) -> Conditioning:
+    """Those of some of the images."""
+    each = (conditioning.pooled, conditioning.text, conditioning.image, conditioning.effnet)
+    return Conditioning(*(None if one is None else one[part] for one in each))
 
 
 def _both(conditioning: Conditioning, against: Conditioning) -> Conditioning:

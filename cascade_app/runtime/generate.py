@@ -1,21 +1,23 @@
 """generate(manager, request) -> Iterator[Event]: a whole run, in the order it happens. Start reading here.
 
-    plan            request + checkpoint -> shapes, seeds               (plan.py)
+    plan            request + work + checkpoint -> shapes, origins      (plan.py)
     fetch           what is not on this machine yet comes from the hub    (fetching.py, download.py)
     ticket          wait for the one lock, telling how many are ahead    (lease.py)
     lease           where the weights go, from what is free now          (memory.py, offload.py)
     conditioning    prompt and negative prompt -> embeddings, cached    (conditioning.py)
-    prior           Stage C: noise -> the negative, 16 channels          (stages.py, sampler.py, unet.py)
+    prior           Stage C: noise -> the negative, 16 channels          (origins.py, stages.py, sampler.py, unet.py)
     decoder         Stage B: noise + the negative -> 4 channels          (the same)
     vqgan           Stage A: 4 channels -> pixels                        (stages.py)
+
+A sketch ends with the prior; where negatives are developed, it is left out.
 
 It yields after every step, so closing it stops the computing within one step, and the ticket is given back.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from PIL import Image
@@ -29,27 +31,28 @@ from cascade_app.diffusion.stages import Residency, StageSettings, decode, run_d
 from cascade_app.errors import RenderFailed
 from cascade_app.events import STAGE_TITLES, Event, Finished, ImageReady, Notice, RunStarted, StageStarted, StepDone
 from cascade_app.negative import Negative
-from cascade_app.plan import GenerationPlan, draw_seed, make_plan, own_request
-from cascade_app.record import Record, new_id
+from cascade_app.plan import GenerationPlan, draw_seed, make_plan
+from cascade_app.record import record_of
 from cascade_app.request import GenerationRequest
 from cascade_app.runtime.fetching import fetch
 from cascade_app.runtime.loader import Checkpoint, Preview
 from cascade_app.runtime.manager import Lease, PipelineManager
+from cascade_app.runtime.origins import decoder_noise, prior_noise, texts_of, to_latents, to_negative, words_of
 from cascade_app.runtime.progress import Progress
 from cascade_app.work import WHOLE, Work
 
-Start = Callable[[tuple[int, ...], Residency], Iterator[SampleStep]]  # indices, residency -> the stage's steps
+Begin = Callable[[tuple[int, ...], Residency], Iterator[SampleStep]]  # indices, residency -> the stage's steps
 
 
 def generate(manager: PipelineManager, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
-    """Make the pictures that `request` asks for; see `events.py` for what is yielded.
+    """Make the pictures that `request` asks for, or what `work` says of them; see `events.py` for what is yielded.
 
     Raises:
         InvalidRequest, CheckpointError: before anything is computed.
         RenderFailed: memory ran out under every placement, or the networks returned numbers that are none.
     """
     spec = find_checkpoint(request.checkpoint)
-    plan = make_plan(draw_seed(request), spec)
+    plan = make_plan(draw_seed(request), spec, work)
     yield from fetch(spec, manager.settings)
     spec = find_checkpoint(request.checkpoint)  # knows now where the fetched files are
     with manager.turnstile.ticket() as ticket:
@@ -66,7 +69,7 @@ class _Run:
     def __init__(self, manager: PipelineManager, checkpoint: Checkpoint, lease: Lease, plan: GenerationPlan) -> None:
         self.manager, self.checkpoint, self.lease, self.plan = manager, checkpoint, lease, plan
         self.offload = lease.offload
-        request = plan.request
+        self.embeds: dict[str, PromptEmbeds] = {}
         megapixels = plan.width * plan.height / 1e6
         images = len(plan.seeds)
         self.unit = {  # work of one step on one image
@@ -74,75 +77,137 @@ class _Run:
             "decoder": megapixels * (1 + plan.guides_decoder),
             "vqgan": megapixels,
         }
-        steps = {"prior": request.prior_steps, "decoder": request.decoder_steps, "vqgan": 1}
-        work = {stage: self.unit[stage] * steps[stage] * images for stage in steps}
-        self.progress = Progress(work, manager.pace(checkpoint))
+        steps = {"prior": sum(plan.prior_steps), "decoder": plan.decoder_steps * images, "vqgan": 0 if plan.sketch else images}
+        self.progress = Progress({stage: self.unit[stage] * steps[stage] for stage in steps}, manager.pace(checkpoint))
+
+    @property
+    def at_once(self) -> int:
+        """Images in one batch of a network."""
+        # On the CPU a batch rounds float32 sums in another order than a single image, and gains no time: one by one, a
+        # picture has the same pixels whatever it was made with.
+        exact = self.offload.device.type == "cpu" and self.manager.dtype == torch.float32
+        return 1 if exact else self.offload.placement.model_batch
 
     def events(self) -> Iterator[Event]:
         indices = tuple(range(len(self.plan.seeds)))
         yield StageStarted("conditioning", 1, indices)
-        prompt, negative = yield from self._conditioning()
+        yield from self._conditioning()
         self.progress.mark("conditioning")
-        # Where stages take turns on the device, all images go through one before the next comes.
+        # Where stages take turns on the device, all images go through one before the next comes; so do negatives alone.
         resident = self.offload.placement.kind in ("resident", "cpu")
-        together = self.offload.placement.model_batch if resident else len(indices)
+        together = self.offload.placement.model_batch if resident and not self.plan.sketch else len(indices)
         for start in range(0, len(indices), together):
-            yield from self._images(indices[start : start + together], prompt, negative)
+            yield from self._images(indices[start : start + together])
         yield Finished(self.progress.totals())
 
-    def _conditioning(self) -> Generator[Event, None, tuple[PromptEmbeds, PromptEmbeds]]:
+    def _conditioning(self) -> Iterator[Event]:
+        """Fill `embeds` with what the stages of this run read."""
+        for text in self._texts():
+            while text not in self.embeds:
+                try:
+                    self.embeds[text] = self.manager.prompt_embeds(self.checkpoint, self.offload, text)
+                except torch.OutOfMemoryError as error:
+                    yield self._step_down("The text encoder", error)
+
+    def _texts(self) -> Iterator[str]:
+        plan = self.plan
+        for origin in plan.origins:
+            yield from texts_of(origin, plan.request.prompt)
+        if plan.guides_prior or plan.guides_decoder:
+            yield plan.request.negative_prompt
+
+    def _words(self, batch: tuple[int, ...]) -> tuple[PromptEmbeds, PromptEmbeds]:
+        """What the images `batch` are to show and what not, a row an image."""
         request = self.plan.request
-        while True:
-            try:
-                return tuple(
-                    self.manager.prompt_embeds(self.checkpoint, self.offload, text)
-                    for text in (request.prompt, request.negative_prompt)
-                )
-            except torch.OutOfMemoryError as error:
-                yield self._step_down("The text encoder", error)
+        wanted = [words_of(self.plan.origins[index], request.prompt, self.embeds) for index in batch]
+        unwanted = self.embeds.get(request.negative_prompt, wanted[0])  # read with guidance only
+        device = self.offload.device
+        return PromptEmbeds.cat(wanted).to(device), unwanted.repeat(len(batch)).to(device)
 
-    def _images(self, indices: tuple[int, ...], prompt: PromptEmbeds, negative: PromptEmbeds) -> Iterator[Event]:
-        """All three stages for the images `indices`."""
-
-        def prior(batch: tuple[int, ...], residency: Residency) -> Iterator[SampleStep]:
-            return run_prior(
-                self.checkpoint.prior, self._rows(prompt, batch), self._rows(negative, batch),
-                settings=self._prior_settings(), generators=self._generators(batch), residency=residency,
-            )  # fmt: skip
-
-        latents = yield from self._stage("prior", indices, prior, self.checkpoint.preview_prior)
-        negatives = {index: to_negative(one) for index, one in latents.items()}
-
-        def decoder(batch: tuple[int, ...], residency: Residency) -> Iterator[SampleStep]:
-            stacked = torch.stack([to_latents(negatives[index]) for index in batch]).to(self.offload.device)
-            return run_decoder(
-                self.checkpoint.decoder, self._rows(prompt, batch), self._rows(negative, batch), prior_latents=stacked,
-                settings=self._decoder_settings(), generators=self._generators(batch), residency=residency,
-            )  # fmt: skip
-
-        latents = yield from self._stage("decoder", indices, decoder, self.checkpoint.preview_decoder)
-        pictures = yield from self._vqgan(indices, latents)
+    def _images(self, indices: tuple[int, ...]) -> Iterator[Event]:
+        """All of this run's stages for the images `indices`."""
+        negatives = yield from self._negatives(indices)
+        if self.plan.sketch:
+            pictures = {index: to_pictures(self._seen(negatives[index]))[0] for index in indices}
+        else:
+            latents = yield from self._stage("decoder", indices, self._decoder(negatives), self.checkpoint.preview_decoder)
+            pictures = yield from self._vqgan(indices, latents)
         for index in indices:
-            seed = self.plan.seeds[index]
-            record = Record(new_id(), "picture", time.time(), own_request(self.plan, seed), negative=negatives[index])
-            yield ImageReady(index, seed, pictures[index], self.plan, record)
+            record = record_of(self.plan, index, negative=negatives[index])
+            yield ImageReady(index, self.plan.seeds[index], pictures[index], self.plan, record)
+
+    def _negatives(self, indices: tuple[int, ...]) -> Generator[Event, None, dict[int, Negative]]:
+        """Those that were brought, or kept from a source, and the others from Stage C."""
+        origins = self.plan.origins
+        negatives = {}
+        for index in indices:
+            if not self.plan.prior_steps[index]:
+                negatives[index] = origins[index].negative or origins[index].start.source
+        latents = yield from self._stage(
+            "prior", tuple(index for index in indices if index not in negatives), self._prior, self.checkpoint.preview_prior
+        )
+        return {**negatives, **{index: to_negative(one) for index, one in latents.items()}}
+
+    def _prior(self, batch: tuple[int, ...], residency: Residency) -> Iterator[SampleStep]:
+        origins = [self.plan.origins[index] for index in batch]
+        settings = replace(
+            self._prior_settings(), first=self.plan.request.prior_steps - self.plan.prior_steps[batch[0]], at_once=self.at_once
+        )
+        source = None
+        if self._begins_like(batch[0])[1]:
+            source = torch.stack([to_latents(origin.start.source) for origin in origins]).to(self.offload.device)
+        prompt, negative = self._words(batch)
+        noises = [prior_noise(origin) for origin in origins]
+        return run_prior(
+            self.checkpoint.prior, prompt, negative, settings=settings, generators=noises, source=source, residency=residency
+        )
+
+    def _decoder(self, negatives: Mapping[int, Negative]) -> Begin:
+        def begin(batch: tuple[int, ...], residency: Residency) -> Iterator[SampleStep]:
+            prompt, negative = self._words(batch)
+            return run_decoder(
+                self.checkpoint.decoder, prompt, negative,
+                prior_latents=torch.stack([to_latents(negatives[index]) for index in batch]).to(self.offload.device),
+                settings=replace(self._decoder_settings(), at_once=self.at_once),
+                generators=[decoder_noise(self.plan.origins[index]) for index in batch], residency=residency,
+            )  # fmt: skip
+
+        return begin
+
+    def _begins_like(self, index: int) -> tuple[int, bool]:
+        """Images of which this is the same can go through Stage C together."""
+        start = self.plan.origins[index].start
+        return self.plan.prior_steps[index], start is not None and start.source is not None and start.strength < 1
+
+    def _batch(self, stage: str, left: tuple[int, ...]) -> tuple[int, ...]:
+        """The next images to go through a stage together."""
+        if stage == "decoder":
+            return left[: self.offload.placement.model_batch]
+        alike = tuple(index for index in left if self._begins_like(index) == self._begins_like(left[0]))
+        # A contact sheet forms all at once: negatives are small, and the network still takes `at_once` of them.
+        return alike if self.plan.sketch else alike[: self.offload.placement.model_batch]
+
+    def _seen(self, negative: Negative) -> Tensor:
+        """A negative through the previewer, (1, 3, h, w)."""
+        with torch.no_grad():
+            return self.checkpoint.preview_prior(to_latents(negative)[None].to(self.offload.device))
 
     def _stage(
-        self, name: str, indices: tuple[int, ...], start: Start, preview: Preview
+        self, name: str, indices: tuple[int, ...], begin: Begin, preview: Preview
     ) -> Generator[Event, None, dict[int, Tensor]]:
         """A diffusion stage for `indices`, as many at once as fit; returns each one's latents, (C, h, w).
 
         When memory runs out the next placement takes over with the images that are not finished: their noise is drawn anew
         from their seeds, so the pictures stay the same.
         """
-        steps = {"prior": self.plan.request.prior_steps, "decoder": self.plan.request.decoder_steps}[name]
         done: dict[int, Tensor] = {}
         while left := tuple(index for index in indices if index not in done):
-            batch = left[: self.offload.placement.model_batch]
+            batch = self._batch(name, left)
+            steps = self.plan.prior_steps[batch[0]] if name == "prior" else self.plan.decoder_steps
             yield StageStarted(name, steps, batch)
             try:
                 with self.offload.turn(name) as residency:
-                    latents = yield from self._steps(name, start(batch, residency), steps, batch, preview)
+                    latents = yield from self._steps(name, begin(batch, residency), steps, batch, preview)
             except torch.OutOfMemoryError as error:
                 yield self._step_down(STAGE_TITLES[name], error)
                 continue
@@ -161,11 +226,12 @@ class _Run:
             try:
                 with self.offload.turn("vqgan"):
                     stacked = torch.stack([latents[index] for index in batch]).to(self.offload.device)
-                    pictures = to_pictures(decode(self.checkpoint.vqgan, stacked, rows=placement.vqgan_rows))
+                    parts = stacked.split(self.at_once)
+                    decoded = torch.cat([decode(self.checkpoint.vqgan, part, rows=placement.vqgan_rows) for part in parts])
             except torch.OutOfMemoryError as error:
                 yield self._step_down(STAGE_TITLES["vqgan"], error)
                 continue
-            done.update(zip(batch, pictures, strict=True))
+            done.update(zip(batch, to_pictures(decoded), strict=True))
             yield self._step_done("vqgan", 0, 1, batch, ())
         return done
 
@@ -179,17 +245,14 @@ class _Run:
             ) from error
         return Notice(f"{what} ran out of memory and goes on with less of it; the picture stays the same. {placement.reason}")
 
-    def _rows(self, embeds: PromptEmbeds, batch: tuple[int, ...]) -> PromptEmbeds:
-        return embeds.to(self.offload.device).repeat(len(batch))
-
     def _steps(
         self, stage: str, steps: Iterator[SampleStep], count: int, indices: tuple[int, ...], preview: Preview
     ) -> Generator[Event, None, Tensor]:
         """Pass a stage's steps on as events; returns its last latents, (B, C, h, w)."""
         latents = torch.empty(0)
-        for state in steps:
+        for step, state in enumerate(steps):
             latents = state.latents
-            yield self._step_done(stage, state.step, count, indices, to_pictures(preview(state.x0)))
+            yield self._step_done(stage, step, count, indices, to_pictures(preview(state.x0)))
         if not torch.isfinite(latents).all():
             raise RenderFailed(
                 f"{stage.capitalize()} returned numbers that are none, as 16-bit floats do when they overflow. "
@@ -227,26 +290,8 @@ class _Run:
         request = self.plan.request
         return Guidance(scale, request.guidance_rescale, request.guidance_start, request.guidance_stop)
 
-    def _generators(self, indices: tuple[int, ...]) -> list[torch.Generator]:
-        """Fresh ones for each stage: a negative can then be developed without having run Stage C."""
-        return [torch.Generator().manual_seed(self.plan.seeds[index]) for index in indices]
-
 
 def to_pictures(images: Tensor) -> tuple[Image.Image, ...]:
     """(B, 3, H, W) floats, [0, 1] after clamping, to RGB pictures."""
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return tuple(Image.fromarray(picture) for picture in pixels)
-
-
-def to_negative(latents: Tensor) -> Negative:
-    """Stage C latents of one image, (C, h, w) of any float dtype, as they are kept.
-
-    Raises:
-        InvalidRequest: a value is no number or far outside what a latent holds.
-    """
-    return Negative.checked(latents.half().cpu().contiguous().numpy().astype("<f2").tobytes(), tuple(latents.shape))
-
-
-def to_latents(negative: Negative) -> Tensor:
-    """The kept latents, (C, h, w) float32."""
-    return torch.frombuffer(bytearray(negative.data), dtype=torch.float16).view(negative.shape).float()
