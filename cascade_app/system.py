@@ -22,6 +22,7 @@ class SystemReport:
 
     Attributes:
         device: what it calls itself.
+        dtype, dtype_reason: what the networks run in, and why, without a full stop.
         placement, reason: of the last run, "" before the first.
         load_seconds: checkpoint's title -> seconds its weights took to load.
         prompts_cached: prompt embeddings kept.
@@ -37,3 +38,4 @@ class SystemReport:
     parts: tuple[PartReport, ...] = ()
     load_seconds: Mapping[str, float] = field(default_factory=dict)
     prompts_cached: int = 0
+    dtype_reason: str = ""

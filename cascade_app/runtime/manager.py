@@ -17,16 +17,19 @@ import psutil
 import torch
 
 from cascade_app.catalogue import CheckpointSpec
-from cascade_app.diffusion.conditioning import PromptEmbeds, encode_prompts
+from cascade_app.diffusion.conditioning import PromptEmbeds, cut_at, encode_weighted
 from cascade_app.errors import SettingsError
 from cascade_app.plan import GenerationPlan
+from cascade_app.request import GenerationRequest
 from cascade_app.runtime.lease import Turnstile
 from cascade_app.runtime.loader import Checkpoint, load_checkpoint
 from cascade_app.runtime.memory import PARTS, Placement, candidates, choose
 from cascade_app.runtime.offload import Carrier, Offload
+from cascade_app.runtime.precision import choose_precision
 from cascade_app.runtime.progress import Pace
 from cascade_app.settings import Settings
 from cascade_app.system import PartReport, SystemReport
+from cascade_app.words import cut_sentence
 
 _KEPT_PROMPTS = 256
 _HOST_SHARE = 0.6  # of the memory that is free or ours, for weights kept on the host
@@ -66,7 +69,10 @@ class PipelineManager:
 
     def __init__(self, settings: Settings, *, carrier: Carrier | None = None) -> None:
         self.device = choose_device(settings)
-        self.dtype = choose_dtype(settings, self.device)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self.precision = choose_precision(settings.dtype, self.device.type)
+        self.dtype = self.precision.dtype
         self.turnstile = Turnstile()
         self.carrier = carrier or Carrier(self.device)
         self.text_encoder_calls = 0
@@ -79,8 +85,6 @@ class PipelineManager:
         self._offloads: dict[str, Offload] = {}
         self._embeds: OrderedDict[tuple[str, str], PromptEmbeds] = OrderedDict()
         self._paces: dict[str, Pace] = {}
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
 
     def checkpoint(self, spec: CheckpointSpec) -> Checkpoint:
         """The loaded checkpoint, weights on the host, read from disk the first time. Two callers at once read it once.
@@ -164,11 +168,18 @@ class PipelineManager:
         if key not in self._embeds:
             with offload.turn("text_encoder"):
                 self.text_encoder_calls += 1
-                self._embeds[key] = encode_prompts(checkpoint.tokenizer, checkpoint.text_encoder, [prompt])
+                self._embeds[key] = encode_weighted(checkpoint.tokenizer, checkpoint.text_encoder, prompt)
             while len(self._embeds) > _KEPT_PROMPTS:
                 self._embeds.popitem(last=False)
         self._embeds.move_to_end(key)
         return self._embeds[key].to(offload.device)
+
+    def unread(self, spec: CheckpointSpec, request: GenerationRequest) -> str:
+        """What the encoder will not read of the prompts, in a sentence each; "" if nothing, or if it is not loaded."""
+        loaded = self._checkpoints.get(str(spec.folder))
+        texts = {"prompt": request.prompt, "negative prompt": request.negative_prompt} if loaded else {}
+        cuts = [(what, text, cut_at(loaded.tokenizer, text)) for what, text in texts.items()]
+        return " ".join(f"{cut_sentence(text, at, what=what)}." for what, text, at in cuts if at is not None)
 
     def placement(self) -> Placement | None:
         """That of the last run; None before the first."""
@@ -182,6 +193,7 @@ class PipelineManager:
         return SystemReport(
             device=device_name(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
+            dtype_reason=self.precision.reason,
             device_free_bytes=free_bytes(self.device),
             device_used_bytes=self.carrier.used_bytes,
             host_free_bytes=host_bytes(),
@@ -252,12 +264,3 @@ def choose_device(settings: Settings) -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
-
-
-def choose_dtype(settings: Settings, device: torch.device) -> torch.dtype:
-    """The dtype asked for; else bfloat16 where a GPU has it, else float32 (fp16 overflows in Stage C)."""
-    if settings.dtype != "auto":
-        return getattr(torch, settings.dtype)
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    return torch.float32

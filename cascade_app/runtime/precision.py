@@ -1,24 +1,27 @@
 """Which dtype the networks are quickest in on this device: bfloat16 or float32, by a short measurement.
 
 Owns the probe and its reason, in words for the System panel. Knows nothing of checkpoints. That a CPU lists bfloat16
-instructions says little: on one it is 4.6 times as fast as float32, on another half as fast.
+instructions says little: on one it is 3.5 times as fast as float32, on another half as fast.
+
+A busy machine does not change the answer: both dtypes take turns at a product short enough to fit between two interruptions, and
+the quickest of many turns counts. What is left of the noise is far smaller than the gap: hardware either has the
+instructions, which makes it twice as fast at least, or imitates them, which makes it slower.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch.nn import functional
 
-# A feed-forward layer of a small Stage C: (rows, inputs, outputs).
-_PROBE = (1024, 256, 1024)
-_ROUNDS = 7
-# bfloat16 rounds more; it has to be worth it.
-_WORTH_IT = 1.2
+_PROBE = (256, 512, 512)  # rows, inputs, outputs: about a thousandth of a second
+_ROUNDS = 12
+# bfloat16 rounds more, so it has to be worth it; no hardware lies near this.
+_WORTH_IT = 1.4
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Precision:
     reason: str
 
 
-def _seconds(dtype: torch.dtype) -> float:
+def matmul_seconds(dtype: torch.dtype) -> float:
+    """How long one small matrix product takes on the CPU now."""
     rows, inputs, outputs = _PROBE
     x, weight = torch.ones(rows, inputs, dtype=dtype), torch.ones(outputs, inputs, dtype=dtype)
     begin = time.perf_counter()
@@ -37,8 +41,14 @@ def _seconds(dtype: torch.dtype) -> float:
     return time.perf_counter() - begin
 
 
+def choose_precision(asked: str, device_type: str) -> Precision:
+    """What was asked for ("float32", "bfloat16", "float16"), or for "auto" what is fastest, never float16 by itself."""
+    if asked != "auto":
+        return Precision(getattr(torch, asked), "asked for with CASCADE_DTYPE")
+    return fastest(device_type)
+
+
 @lru_cache(maxsize=8)
-@torch.no_grad()
 def fastest(device_type: str) -> Precision:
     """The dtype for a device ("cpu", "cuda", "mps"); measured once a process, some hundredths of a second on a CPU."""
     if device_type == "cuda":
@@ -47,10 +57,16 @@ def fastest(device_type: str) -> Precision:
         return Precision(torch.float32, "this GPU has no bfloat16 in hardware, and float16 overflows in Stage C")
     if device_type != "cpu":
         return Precision(torch.float32, f"bfloat16 is not measured on {device_type}")
+    return measure(matmul_seconds)
+
+
+@torch.no_grad()
+def measure(seconds_of: Callable[[torch.dtype], float]) -> Precision:
+    """Decide by a clock: `seconds_of` runs a product in a dtype and says how long that took."""
     times: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     for _ in range(_ROUNDS):
         for dtype, seconds in times.items():
-            seconds.append(_seconds(dtype))
-    ratio = statistics.median(times[torch.float32]) / statistics.median(times[torch.bfloat16])
-    measured = f"a matrix product in bfloat16 takes {1 / ratio:.2f} of its time in float32 on this CPU"
+            seconds.append(seconds_of(dtype))
+    ratio = min(times[torch.float32]) / min(times[torch.bfloat16])
+    measured = f"measured at start: a matrix product in bfloat16 takes {1 / ratio:.2f} of its time in float32"
     return Precision(torch.bfloat16 if ratio >= _WORTH_IT else torch.float32, measured)

@@ -42,6 +42,7 @@ def facts_of(report: SystemReport) -> list[tuple[str, str]]:
     """What is known of the engine as a whole, each with its name."""
     facts = [
         ("Device", f"{report.device}, {report.dtype}"),
+        ("Its precision", _precision(report)),
         ("Its memory", _device_memory(report)),
         ("Host memory", f"{markup.size_text(report.host_free_bytes)} free"),
         ("Placement", _placement(report)),
@@ -64,6 +65,10 @@ def _placement(report: SystemReport) -> str:
         return "Decided with the first picture."
     kind = "CPU" if report.placement == "cpu" else report.placement.capitalize()
     return f"{kind}. {report.reason}"
+
+
+def _precision(report: SystemReport) -> str:
+    return f"{report.dtype_reason[:1].upper()}{report.dtype_reason[1:]}." if report.dtype_reason else "As it was set."
 
 
 def _device_memory(report: SystemReport) -> str:
