@@ -17,6 +17,7 @@ from cascade_app.catalogue import CheckpointSpec
 from cascade_app.errors import InvalidRequest
 from cascade_app.negative import Negative
 from cascade_app.request import FIELD, SEED_LIMIT, GenerationRequest
+from cascade_app.words import weigh
 from cascade_app.work import WHOLE, Origin, Work
 
 VQGAN_FACTOR = 4  # Stage A: pixels a side for each cell of Stage B's latent
@@ -91,6 +92,8 @@ def make_plan(request: GenerationRequest, spec: CheckpointSpec, work: Work = WHO
     """
     if request.seed is None:
         raise InvalidRequest("The seed is not fixed yet; draw one before planning.", field="seed")
+    for text in (request.prompt, request.negative_prompt):
+        weigh(text)
     width = _checked_side("width", request.width, spec)
     height = _checked_side("height", request.height, spec)
     cells = [math.ceil(side / spec.prior_factor) for side in (height, width)]

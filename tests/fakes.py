@@ -30,6 +30,7 @@ from cascade_app.record import record_of as kept
 from cascade_app.request import GenerationRequest
 from cascade_app.serving.backend import BackendStatus
 from cascade_app.system import PartReport, SystemReport
+from cascade_app.words import cut_sentence, heard
 from cascade_app.work import WHOLE, Origin, Work
 
 SPEC = CheckpointSpec(
@@ -91,6 +92,10 @@ class FakeBackend:
     def plan(self, request: GenerationRequest, work: Work = WHOLE) -> GenerationPlan:
         seeded = request if request.seed is not None else request.with_seed(random.randrange(2**32))
         return make_plan(seeded, self._spec(request.checkpoint), work)
+
+    def unread(self, request: GenerationRequest) -> str:
+        """Reads 40 characters."""
+        return f"{cut_sentence(request.prompt, 40, what='prompt')}." if len(heard(request.prompt)) > 40 else ""
 
     def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
         while not self.lock.acquire(timeout=0.2):

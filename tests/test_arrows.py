@@ -19,7 +19,7 @@ VOCABULARY = {
     f"cascade_app.{name}"
     for name in (
         "errors", "settings", "request", "events", "catalogue", "plan", "published", "weights", "recognise", "licenses",
-        "layouts", "system", "negative", "work", "record",
+        "layouts", "system", "negative", "work", "record", "words", "wordbook",
     )
 }  # fmt: skip
 

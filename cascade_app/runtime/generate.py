@@ -91,6 +91,8 @@ class _Run:
     def events(self) -> Iterator[Event]:
         indices = tuple(range(len(self.plan.seeds)))
         yield StageStarted("conditioning", 1, indices)
+        if unread := self.manager.unread(self.checkpoint.spec, self.plan.request):
+            yield Notice(unread)
         yield from self._conditioning()
         self.progress.mark("conditioning")
         # Where stages take turns on the device, all images go through one before the next comes; so do negatives alone.

@@ -107,6 +107,9 @@ class LocalBackend:
     def plan(self, request: GenerationRequest, work: Work = WHOLE) -> GenerationPlan:
         return make_plan(draw_seed(request), find_checkpoint(request.checkpoint), work)
 
+    def unread(self, request: GenerationRequest) -> str:
+        return self._manager.unread(find_checkpoint(request.checkpoint), request) if self._manager else ""
+
     def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
         request = self.plan(request, work).request  # refuses what cannot be made before anyone waits for it
         while (status := self._status).state == "loading":
