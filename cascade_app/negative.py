@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,14 +84,25 @@ class Noise:
     def from_json(cls, value: Any) -> Noise:
         """Raises InvalidRequest for anything that `to_json` would not write, or mixes of mixes beyond the limit."""
         noise, leaves = cls._read(value, 0)
-        if leaves > NOISE_LEAVES_LIMIT:
-            raise InvalidRequest(f"This noise is mixed from {leaves} seeds; the limit is {NOISE_LEAVES_LIMIT}.")
+        _check_leaves(leaves)
         return noise
+
+    def towards(self, other: Noise, amount: float) -> Noise:
+        """This noise turned towards another one, by a number from 0 to 1.
+
+        Raises:
+            InvalidRequest: mixes of mixes beyond the limit.
+        """
+        mixed = Noise(mix=(self, other, amount))
+        if mixed.depth > NOISE_DEPTH_LIMIT:
+            raise _too_deep()
+        _check_leaves(mixed.leaves)
+        return mixed
 
     @classmethod
     def _read(cls, value: Any, depth: int) -> tuple[Noise, int]:
         if depth > NOISE_DEPTH_LIMIT:
-            raise InvalidRequest(f"This noise is mixed more than {NOISE_DEPTH_LIMIT} times; start from a fresh seed.")
+            raise _too_deep()
         if isinstance(value, dict):
             parts = _object(value, "noise", {"mix"}).get("mix")
             if not isinstance(parts, list) or len(parts) != 3:
@@ -106,6 +118,42 @@ class Noise:
     def depth(self) -> int:
         """How many mixes lie on top of each other."""
         return 0 if self.mix is None else 1 + max(self.mix[0].depth, self.mix[1].depth)
+
+    @property
+    def leaves(self) -> int:
+        """How many seeds it is mixed from."""
+        return 1 if self.mix is None else self.mix[0].leaves + self.mix[1].leaves
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"This noise is mixed more than {NOISE_DEPTH_LIMIT} times; start from a fresh seed.")
+
+
+def _check_leaves(leaves: int) -> None:
+    if leaves > NOISE_LEAVES_LIMIT:
+        raise InvalidRequest(
+            f"This noise is mixed from {leaves} seeds; the limit is {NOISE_LEAVES_LIMIT}. Start from a fresh seed."
+        )
+
+
+def between(first: Negative, second: Negative, amount: float) -> Negative:
+    """`first` turned towards `second` (slerp), by a number from 0 to 1; its spread stays that of the two.
+
+    Raises:
+        InvalidRequest: they have different shapes.
+    """
+    if first.shape != second.shape:
+        sizes = " and ".join(f"{one.shape[2]} x {one.shape[1]}" for one in (first, second))
+        raise InvalidRequest(f"These negatives have {sizes} cells; only negatives of the same size can be blended.")
+    a, b = ([value for (value,) in struct.iter_unpack("<e", one.data)] for one in (first, second))
+    lengths = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(y * y for y in b))
+    cosine = sum(x * y for x, y in zip(a, b, strict=True)) / lengths if lengths else 1.0
+    angle = math.acos(max(-1.0, min(1.0, cosine)))
+    near, far = 1 - amount, amount
+    if math.sin(angle) > 1e-4:
+        near, far = (math.sin(part * angle) / math.sin(angle) for part in (near, far))
+    mixed = [near * x + far * y for x, y in zip(a, b, strict=True)]
+    return Negative.checked(struct.pack(f"<{len(mixed)}e", *mixed), first.shape)
 
 
 @dataclass(frozen=True)

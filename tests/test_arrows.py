@@ -14,18 +14,19 @@ ROOT = Path(__file__).resolve().parent.parent
 HOUSE = "cascade_app"
 MAX_LINES = 400
 
-TOP = {"app", "cascade_app.cli", "cascade_app.plan_command", "cascade_app.__main__"}
+TOP = {"app", "cascade_app.cli", "cascade_app.deploy_command", "cascade_app.plan_command", "cascade_app.__main__"}
 VOCABULARY = {
     f"cascade_app.{name}"
     for name in (
         "errors", "settings", "request", "events", "catalogue", "plan", "published", "weights", "recognise", "licenses",
-        "layouts", "system", "negative", "work", "record", "words", "wordbook",
+        "layouts", "system", "negative", "work", "record", "explore", "words", "wordbook",
     )
 }  # fmt: skip
 
 # What each room may import of the house, beside itself and the vocabulary.
 ROOMS: Mapping[str, set[str]] = {
-    "top": {"ui", "serving", "gallery", "spacefile"},
+    "top": {"ui", "serving", "gallery", "space"},
+    "space": {"spacefile"},
     "ui": {"serving", "gallery"},
     "serving": {"runtime", "gallery"},
     "runtime": {"diffusion"},
