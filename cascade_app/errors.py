@@ -13,7 +13,8 @@
     |-- Busy                       the queue is full: try again later
     |-- GalleryError               pictures cannot be kept or looked up
     |   |-- NotInGallery           no picture of that id belongs to this visitor
-    |   `-- GalleryFull            a limit is reached and only favourites are left
+    |   |-- GalleryFull            a limit is reached and only favourites are left
+    |   `-- NoVisitor              a browser that keeps no cookie, and no login
     `-- RenderFailed               the computation itself failed (out of memory, not-a-number)
 
 A message says what, the value, the limit and the cure, and is safe to show to anyone: it never holds
@@ -97,6 +98,10 @@ class NotInGallery(GalleryError):
 
 class GalleryFull(GalleryError):
     """A limit of pictures or bytes is reached, and what is left are favourites."""
+
+
+class NoVisitor(GalleryError):
+    """Nobody can tell whose pictures are meant."""
 
 
 class RenderFailed(CascadeError):

@@ -4,6 +4,7 @@
     FOLDER/<visitor>/favourites/        favourites
     FOLDER/<visitor>/trash/             deleted, and still to be had back; the file's time says since when
     FOLDER/<visitor>/trash/favourites/  the same for favourites
+    FOLDER/<visitor>/thumbnails/        made when first asked for, and again when missing
 
 Where a file lies is the whole of its state, so that the index can be made again from the files alone, and a rename changes
 it at once or not at all. A name holds when the picture came (UTC, which is the gallery's order), its words, its seed and its
@@ -79,16 +80,19 @@ def scan(home: Path) -> Iterator[Found]:
                     yield Found(match["id"], entry.name, Path(entry.path), favourite, deleted_s)
 
 
-def write(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, whole or not at all, and on the disk when this returns; an older file there is replaced."""
+def write(path: Path, data: bytes, *, durably: bool = True) -> None:
+    """Put `data` at `path`, whole or not at all, replacing an older file; `durably`, it is on the disk when this returns."""
     _make(path.parent)
     handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durably:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
+        if durably:
+            _sync_names(path.parent)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
@@ -104,6 +108,10 @@ def move(old: Path, new: Path, *, at_s: float | None = None) -> None:
     os.replace(old, new)
     for folder in {old.parent, new.parent}:
         _sync_names(folder)
+
+
+def thumbnail_path(home: Path, id: str) -> Path:
+    return home / "thumbnails" / f"{id}.jpg"
 
 
 def remove(path: Path) -> None:

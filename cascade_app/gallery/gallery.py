@@ -9,7 +9,7 @@
     album.parents(id), .children(id)       -> Items; walk the tree with them
     album.favourite(id, True), .delete([id]), .restore([id]), .purge([id]), .empty_trash()
     album.checkpoints(), .usage(), .what_would_go(pictures=4, n_bytes=8_000_000).sentence
-    album.path(id), .thumbnail(id)         -> Paths, for serving/pictures.py; the page links Item.url and Item.thumbnail_url
+    album.path(id), .thumbnail(id)         -> Path, bytes, for serving/pictures.py; the page links Item.url, .thumbnail_url
     gallery.rebuild()                      the index anew, from the files alone
 
 There is no way to ask for a picture without saying whose: all of an `Album`'s answers are about its visitor, and an id of
@@ -23,6 +23,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from PIL import Image
 
 from cascade_app.errors import GalleryError, InvalidRequest, NotInGallery
 from cascade_app.events import ImageReady
-from cascade_app.gallery import files, index
+from cascade_app.gallery import downloads, files, index
 from cascade_app.gallery.index import Index
 from cascade_app.gallery.item import Item, Query, Shelf, Usage, item_of
 from cascade_app.gallery.limits import Candidate, Departure, Limits, departure, to_go
@@ -38,7 +39,6 @@ from cascade_app.gallery.png import encode_png, read_record
 from cascade_app.record import Record, is_id
 
 INDEX_NAME = "index.sqlite3"
-THUMBNAIL_PX = 384
 PAGE, CHILDREN = 60, 200  # items at most in an answer
 PURGED_AT_ONCE = 50  # of what is too long in the trash, whenever something is saved or deleted
 _log = logging.getLogger(__name__)
@@ -208,6 +208,16 @@ class Album:
         """The whole record, its negative included, from the file."""
         return read_record(self.path(id))
 
+    def thumbnail(self, id: str) -> bytes:
+        """A small JPEG of `id`, made when it is first asked for."""
+        small = files.thumbnail_path(self.home, self.get(id).id)
+        with suppress(FileNotFoundError):
+            return small.read_bytes()
+        data = downloads.thumbnail(self.path(id))
+        with suppress(OSError):  # a full disk: it is made again next time
+            files.write(small, data, durably=False)
+        return data
+
     def parents(self, id: str) -> tuple[Item, ...]:
         """What `id` was made from, as far as it is still here."""
         with self._index.read() as db:
@@ -254,6 +264,7 @@ class Album:
                 if only_if and (item.favourite, item.deleted_s is not None) != (only_if.favourite, only_if.deleted):
                     continue
                 files.remove(self._path(item))
+                files.remove(files.thumbnail_path(self.home, id))
                 index.delete(db, self.visitor, id=id)
 
     def empty_trash(self) -> int:

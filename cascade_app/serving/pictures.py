@@ -1,0 +1,136 @@
+"""Saved pictures over HTTP: routes of our own, each of which asks first whose the picture is.
+
+    GET  pictures/<id>.png                 the file as it is; also .jpg and .webp, which keep the text part
+    GET  pictures/<id>/plain.png           pixels alone; also .jpg and .webp
+    GET  pictures/<id>/thumbnail.jpg
+    GET  pictures/selection.zip?ids=a,b    several, each with its settings as JSON
+
+`?download` makes the browser save instead of show. Somebody else's picture is answered like one that never was: 404, and the
+same few bytes. `app_options` is what `Blocks.launch(app_kwargs=...)` takes. Knows nothing of Gradio or of the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from cascade_app.errors import NotInGallery, NoVisitor
+from cascade_app.gallery.downloads import FORMATS, MEDIA_TYPES, as_format, zipped
+from cascade_app.gallery.gallery import Album, Gallery
+from cascade_app.serving.visitors import Visitors, visitor_asking
+
+SELECTION_LIMIT = 500  # pictures in a zip
+Answer = Callable[[Request], Response]
+_SAFE = {
+    "Cache-Control": "private, no-cache",  # kept by the browser, and asked about each time: it may have been deleted
+    "Vary": "Cookie",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}
+
+
+def app_options(gallery: Gallery) -> dict[str, Any]:
+    """Routes and middleware for the web application that serves the page."""
+    pictures = Pictures(gallery)
+    routes = [
+        Route("/pictures/selection.zip", pictures.selection),
+        Route("/pictures/{id}/thumbnail.jpg", pictures.thumbnail),
+        Route("/pictures/{id}/plain.{suffix}", pictures.plain),
+        Route("/pictures/{id}.{suffix}", pictures.picture),
+    ]
+    return {"routes": routes, "middleware": [Middleware(Visitors)]}
+
+
+class Pictures:
+    """The answers. Plain functions, so that they run beside the event loop and not in it."""
+
+    def __init__(self, gallery: Gallery) -> None:
+        self.gallery = gallery
+
+    def picture(self, request: Request) -> Response:
+        return self._one(request, as_format, mark="whole")
+
+    def plain(self, request: Request) -> Response:
+        return self._one(request, partial(as_format, plain=True), mark="plain")
+
+    def thumbnail(self, request: Request) -> Response:
+        try:
+            album = self._album(request)
+            item = album.get(request.path_params["id"])
+            return _content(request, "jpg", etag=f"small-{item.name}", make=lambda: album.thumbnail(item.id))
+        except (NotInGallery, NoVisitor):
+            return _not_found()
+
+    def selection(self, request: Request) -> Response:
+        """A zip of what of `ids` there is."""
+        ids = dict.fromkeys(request.query_params.get("ids", "").split(",")[:SELECTION_LIMIT])
+        try:
+            album = self._album(request)
+        except NoVisitor:
+            return _not_found()
+        paths = _paths(album, ids)
+        first = next(paths, None)
+        if first is None:
+            return _not_found()
+
+        def rest() -> Iterator[Path]:
+            yield first
+            yield from paths
+
+        headers = {**_SAFE, "Content-Disposition": 'attachment; filename="cascade-studio.zip"'}
+        return StreamingResponse(zipped(rest()), media_type=MEDIA_TYPES["zip"], headers=headers)
+
+    def _one(self, request: Request, make: Callable[[Path, str], bytes], *, mark: str) -> Response:
+        id, suffix = request.path_params["id"], request.path_params["suffix"]
+        try:
+            album = self._album(request)
+            item = album.get(id)  # before anything else: whether it is this visitor's
+            if suffix not in FORMATS:
+                return _not_found()
+            return _content(
+                request, suffix, etag=f"{mark}-{suffix}-{item.name}", name=f"{Path(item.name).stem.rpartition('-')[0]}.{suffix}",
+                make=lambda: _again(album, id, lambda path: make(path, suffix)),
+            )  # fmt: skip
+        except (NotInGallery, NoVisitor):
+            return _not_found()
+
+    def _album(self, request: Request) -> Album:
+        return self.gallery.of(visitor_asking(request))
+
+
+def _again(album: Album, id: str, make: Callable[[Path], bytes]) -> bytes:
+    """`make` of the picture's file, once more if it was moved (to the trash, say) while it was opened."""
+    try:
+        return make(album.path(id))
+    except FileNotFoundError:
+        return make(album.path(id))
+
+
+def _paths(album: Album, ids: Any) -> Iterator[Path]:
+    for id in ids:
+        try:
+            yield album.path(id)
+        except NotInGallery:
+            continue
+
+
+def _content(request: Request, suffix: str, *, etag: str, make: Callable[[], bytes], name: str = "") -> Response:
+    """What `make` makes; nothing where the browser has it already. What a file's name stands for never changes."""
+    headers = {**_SAFE, "ETag": f'"{etag}"'}
+    if "download" in request.query_params and name:
+        headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    if headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(make(), media_type=MEDIA_TYPES[suffix], headers=headers)
+
+
+def _not_found() -> Response:
+    return PlainTextResponse("Not found", 404, headers=_SAFE)

@@ -1,0 +1,131 @@
+"""Who is asking: a visitor is an unguessable id in a cookie of the browser, or whoever logged in where a login is set up.
+
+    visitor_of(http)       in the handlers of the page and the API (`http: gr.Request`), for `gallery.of`
+    visitor_asking(http)   the same in a route of our own, for Starlette's request
+    Visitors               the middleware that gives a browser its id with the first page, and keeps what was handed out by
+                           the API (see handover.py) from everyone else
+
+The gallery knows a visitor by a hash of the id, so that neither its folders nor a copy of them let anyone in. The id is in no
+URL and in nothing the page holds. Knows nothing of pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cascade_app.errors import NoVisitor
+
+COOKIE = "cascade_visitor"
+KEPT_S = 400 * 86_400  # as long as browsers allow; every page load starts it anew
+_ID = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 bits
+_HANDED = re.compile(r"cascade-([0-9a-f]{32})-[0-9a-f]{32}", re.IGNORECASE)  # a folder made by `handed_name`
+
+
+def visitor_of(http: Any) -> str:
+    """Who sent a `gr.Request`, as `Gallery.of` takes it.
+
+    Raises:
+        NoVisitor: a browser without the cookie, which keeps none.
+    """
+    return _visitor(http.headers.get("cookie"), http.username)
+
+
+def visitor_asking(http: Request) -> str:
+    """Who sent a request to a route of our own. Raises NoVisitor, also where a login is set up and nobody is logged in."""
+    app = http.app
+    if getattr(app, "auth_dependency", None) is not None:
+        user = app.auth_dependency(http)
+        return _visitor(None, user if isinstance(user, str) else None)
+    if getattr(app, "auth", None) is None:
+        return _visitor(http.headers.get("cookie"), None)
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    token = next((http.cookies[name] for name in names if http.cookies.get(name)), None)
+    return _visitor(None, app.tokens.get(token))
+
+
+def _visitor(cookie: str | None, username: str | None) -> str:
+    if username is not None:
+        return _hash(f"login:{username}")
+    id = _id_in(cookie)
+    if id is None:
+        raise NoVisitor(
+            "Your browser keeps no cookie for this page, so that pictures cannot be kept for you. Allow cookies for it, then "
+            "load it again."
+        )
+    return _hash(f"cookie:{id}")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _id_in(cookie: str | None) -> str | None:
+    """The id in a Cookie header, if it is one that we could have given."""
+    for part in (cookie or "").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE and _ID.fullmatch(value):
+            return value
+    return None
+
+
+def handed_name(visitor: str | None) -> str:
+    """The name of a folder whose files only `visitor` may fetch from Gradio's cache; of None, whoever knows the name."""
+    return f"cascade-{_hash(f'handed:{visitor}') if visitor else '0' * 32}-{secrets.token_hex(16)}"
+
+
+class Visitors:
+    """ASGI middleware; see the module."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+        elif self._is_kept_from(scope):
+            await PlainTextResponse("Not found", 404)(scope, receive, send)
+        elif scope["method"] == "GET":
+            await self.app(scope, receive, _with_cookie(scope, send))
+        else:
+            await self.app(scope, receive, send)
+
+    def _is_kept_from(self, scope: Scope) -> bool:
+        match = _HANDED.search(scope["path"])
+        if match is None or match[1] == "0" * 32:
+            return False
+        try:
+            return match[1].lower() != _hash(f"handed:{visitor_asking(Request(scope))}")
+        except NoVisitor:
+            return True
+
+
+def _with_cookie(scope: Scope, send: Send) -> Send:
+    """`send`, but a page that goes out carries the visitor's cookie: a new id, or the old one for as long again."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 200:
+            headers = MutableHeaders(scope=message)
+            if headers.get("content-type", "").startswith("text/html"):
+                asked = Headers(scope=scope)
+                headers.append("set-cookie", cookie_line(_id_in(asked.get("cookie")) or secrets.token_urlsafe(32), scope))
+                headers["cache-control"] = "no-store"  # a page from a shared cache would bring somebody else's cookie
+        await send(message)
+
+    return sending
+
+
+def cookie_line(id: str, scope: Scope) -> str:
+    """The Set-Cookie line. In another site's frame, as on a hosted Space, only a partitioned cookie is kept at all."""
+    headers = Headers(scope=scope)
+    secure = "https" in (scope.get("scheme"), headers.get("x-forwarded-proto", "").split(",")[0].strip())
+    framed = secure and headers.get("sec-fetch-dest") in ("iframe", "frame")
+    line = f"{COOKIE}={id}; Path=/; Max-Age={KEPT_S}; HttpOnly"
+    return line + ("; Secure; SameSite=None; Partitioned" if framed else "; Secure; SameSite=Lax" if secure else "; SameSite=Lax")
