@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from cascade_app import __version__, plan_command
+from cascade_app import __version__, deploy_command, plan_command
 from cascade_app.catalogue import find_checkpoint
 from cascade_app.errors import (
     CascadeError,
@@ -125,6 +125,10 @@ def build_parser() -> Parser:
     plan = commands.add_parser("plan", help="say what would go where on a card of some size, reading no weights")
     plan.set_defaults(run=run_plan)
     plan_command.add_arguments(plan)
+
+    deploy = commands.add_parser("deploy", help="put the studio on a Space of the hub")
+    deploy.set_defaults(run=run_deploy)
+    deploy_command.add_arguments(deploy)
 
     serve = commands.add_parser("serve", help="serve the page")
     serve.set_defaults(run=run_serve, environment=_serve_environment)
@@ -307,6 +311,14 @@ def run_plan(arguments: argparse.Namespace, settings: Settings, _make_backend: M
         plan_command.report(arguments, settings)
     except NothingFits as error:
         return complain(error.message, plan_command.NOTHING_FITS)
+    return 0
+
+
+# --- deploy ----------------------------------------------------------------------------------------------------------
+
+
+def run_deploy(arguments: argparse.Namespace, settings: Settings, _make_backend: MakeBackend) -> int:
+    deploy_command.run(arguments, settings)
     return 0
 
 
