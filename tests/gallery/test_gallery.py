@@ -30,7 +30,7 @@ def record_of(prompt: str = "a boat", *, parents: tuple[str, ...] = (), kind: st
 
 
 def keep(album: Album, *prompts: str) -> list[str]:
-    return [album.add(PICTURE, record_of(prompt)).id for prompt in prompts]
+    return [album.add(PICTURE.copy(), record_of(prompt)).id for prompt in prompts]  # Pillow saves one image once at a time
 
 
 def ids(album: Album, **query) -> list[str]:

@@ -27,7 +27,7 @@ def serve(gallery: Gallery, **options) -> Iterator[str]:
     """A page whose endpoint `/keep` saves a picture of a prompt for whoever calls it."""
 
     def keep(prompt: str, http: gr.Request) -> str:
-        return gallery.of(visitor_of(http)).add(PICTURE, record_of(prompt)).id
+        return gallery.of(visitor_of(http)).add(PICTURE.copy(), record_of(prompt)).id
 
     with gr.Blocks(analytics_enabled=False) as blocks:
         gr.api(keep, api_name="keep")
