@@ -3,11 +3,13 @@
 A checkpoint is a known name (the bundled one, or a published pair), a folder in diffusers layout, or single safetensors
 files; what a local one lacks is taken from the published one. A folder's `model_index.json` may hold a "studio" object
 with what the published index has no place for (title, licence, sizes, defaults); without it the published models' values
-apply. This module reads JSON and safetensors headers only: it never opens weights and knows nothing of torch.
+apply. This module reads JSON, safetensors headers and, for a digest, samples of bytes: it loads no weights and knows nothing
+of torch.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,9 +35,10 @@ from cascade_app.layouts import (
     looked_up_again,
     read_json,
     roots_of,
+    weight_files,
 )
 from cascade_app.recognise import published_part
-from cascade_app.weights import read_header
+from cascade_app.weights import digest, read_header
 
 __all__ = [
     "KNOWN", "POCKET_DIR", "PUBLISHED_STUDIO", "CheckpointSpec", "PartFacts", "Source", "brief", "find_checkpoint",
@@ -101,6 +104,18 @@ class CheckpointSpec:
     def missing_bytes(self) -> int:
         """About how much has to be fetched."""
         return sum(part.bytes for part in self.parts.values() if part.source.path is None)
+
+    @property
+    def digest(self) -> str:
+        """Which weights these are, wherever they lie: 32 hexadecimal digits; "" while some of them are still to be fetched.
+
+        Raises:
+            CheckpointDamaged: a file cannot be read.
+        """
+        if not self.parts or self.missing_bytes:
+            return ""
+        files = [f"{name}{part.source.prefix} {digest(file)}" for name, part in self.parts.items() for file in weight_files(part)]
+        return hashlib.sha256("\n".join(files).encode()).hexdigest()[:32]
 
 
 def find_checkpoint(name: str) -> CheckpointSpec:

@@ -168,6 +168,12 @@ def stored_weights(folder: Path, stem: str) -> dict[str, tuple[Path, ...]]:
     return found
 
 
+def weight_files(part: PartFacts) -> tuple[Path, ...]:
+    """The files of a part on this machine, the widest where there are several variants. Raises as `stored_weights`."""
+    path = part.source.path
+    return (path,) if path.is_file() else next(iter(stored_weights(path, WEIGHTS[part.name]).values()))
+
+
 def _shards(index: Path) -> tuple[Path, ...]:
     names = json_object(read_json(index).get("weight_map"), "weight_map", index).values()
     shards = sorted({name if isinstance(name, str) else "" for name in names}) or [""]

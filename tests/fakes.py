@@ -115,6 +115,8 @@ class FakeBackend:
             raise self.failure
         if self.notice:
             yield Notice(self.notice)
+        if {origin.made_by for origin in plan.origins} - {"", self.digest}:
+            yield Notice("What this is made from was made with other weights.")
         everyone = tuple(range(len(plan.seeds)))
         yield StageStarted("conditioning", 1, everyone)
         negatives = [origin.negative or negative_of(plan, origin) for origin in plan.origins]
@@ -210,12 +212,14 @@ def draw(width: int, height: int, seed: int) -> Image.Image:
 
 def serve(port: int) -> None:
     """The page on `port`, until interrupted."""
-    from cascade_app.gallery.store import PictureStore
+    from cascade_app.gallery.gallery import Gallery
+    from cascade_app.serving.pictures import app_options
     from cascade_app.ui.blocks import build_ui, launch_options
 
-    folder = Path(tempfile.mkdtemp(prefix="cascade-fake-"))
-    blocks = build_ui(FakeBackend(step_s=0.12), PictureStore(folder / "pictures"), checkpoint="pocket")
-    blocks.launch(server_name="127.0.0.1", server_port=port, **launch_options())
+    gallery = Gallery(Path(tempfile.mkdtemp(prefix="cascade-fake-")))
+    gallery.open()
+    blocks = build_ui(FakeBackend(step_s=0.12), gallery, checkpoint="pocket")
+    blocks.launch(server_name="127.0.0.1", server_port=port, app_kwargs=app_options(gallery), **launch_options())
 
 
 if __name__ == "__main__":

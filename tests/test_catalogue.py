@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -269,3 +270,18 @@ def test_a_licence_nobody_asks_for_is_not_recorded(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CascadeError, match="Set CASCADE_ACCEPT_LICENSE"):
         accept_license(LICENSE, data_dir=tmp_path / "file")
+
+
+def test_a_digest_is_of_all_weights_and_of_nothing_else(pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(pocket, copy)
+    own = find_checkpoint("pocket").digest
+    assert len(own) == 32 and find_checkpoint(str(copy)).digest == own
+    (copy / "model_index.json").write_text((copy / "model_index.json").read_text().replace("Pocket", "Other"))
+    assert find_checkpoint(str(copy)).digest == own
+    weights = next((copy / "vqgan").glob("*.safetensors"))
+    data = weights.read_bytes()
+    weights.write_bytes(data[: len(data) // 2] + bytes(byte ^ 1 for byte in data[len(data) // 2 :]))
+    assert find_checkpoint(str(copy)).digest != own
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    assert find_checkpoint("stable-cascade").digest == "", "not fetched yet"

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from cascade_app.errors import CheckpointDamaged
-from cascade_app.weights import MAX_HEADER_BYTES, TensorInfo, count_parameters, read_header
+from cascade_app.weights import MAX_HEADER_BYTES, TensorInfo, count_parameters, digest, read_header
 
 GOOD = {"a": {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}}
 
@@ -120,3 +120,22 @@ def test_whatever_we_accept_the_library_accepts_too(tmp_path: Path):
         except SafetensorError as error:
             pytest.fail(str(error))
     assert 20 < accepted < 380
+
+
+def test_a_digest_tells_weights_apart_and_copies_not(tmp_path: Path):
+    weights = {"a": torch.arange(300_000.0), "b": torch.ones(3, 4)}
+    files = {name: tmp_path / f"{name}.safetensors" for name in ("one", "copy", "renamed", "retrained", "shorter")}
+    save_file(weights, files["one"])
+    files["copy"].write_bytes(files["one"].read_bytes())
+    save_file({"a": weights["a"], "c": weights["b"]}, files["renamed"])
+    save_file({**weights, "a": weights["a"] * 1.001}, files["retrained"])
+    save_file({**weights, "a": weights["a"][1:]}, files["shorter"])
+    digests = {name: digest(file) for name, file in files.items()}
+    assert digests["one"] == digests["copy"] and len(set(digests.values())) == 4
+    retrained = files["retrained"].read_bytes()
+    files["one"].write_bytes(retrained)
+    assert digest(files["one"]) == digests["retrained"], "not remembered once the file has changed"
+    files["one"].write_bytes(b"")
+    digest(files["one"])
+    with pytest.raises(CheckpointDamaged, match="No such file"):
+        digest(tmp_path / "missing.safetensors")

@@ -43,6 +43,8 @@ from cascade_app.work import WHOLE, Work
 
 Begin = Callable[[tuple[int, ...], Residency], Iterator[SampleStep]]  # indices, residency -> the stage's steps
 
+OTHER_WEIGHTS = "What this is made from was made with other weights than {} has now: it can be used, and will look different."
+
 
 def generate(manager: PipelineManager, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
     """Make the pictures that `request` asks for, or what `work` says of them; see `events.py` for what is yielded.
@@ -60,6 +62,8 @@ def generate(manager: PipelineManager, request: GenerationRequest, work: Work = 
         checkpoint = manager.checkpoint(spec)
         lease = manager.lease(checkpoint, plan)
         yield RunStarted(plan, lease.offload.placement.reason)
+        if {origin.made_by for origin in plan.origins} - {"", checkpoint.digest}:
+            yield Notice(OTHER_WEIGHTS.format(spec.title))
         yield from _Run(manager, checkpoint, lease, plan).events()
 
 
@@ -135,7 +139,7 @@ class _Run:
             latents = yield from self._stage("decoder", indices, self._decoder(negatives), self.checkpoint.preview_decoder)
             pictures = yield from self._vqgan(indices, latents)
         for index in indices:
-            record = record_of(self.plan, index, negative=negatives[index])
+            record = record_of(self.plan, index, negative=negatives[index], checkpoint_digest=self.checkpoint.digest)
             yield ImageReady(index, self.plan.seeds[index], pictures[index], self.plan, record)
 
     def _negatives(self, indices: tuple[int, ...]) -> Generator[Event, None, dict[int, Negative]]:

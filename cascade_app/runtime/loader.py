@@ -60,6 +60,7 @@ class Checkpoint:
     scheduler_config: Mapping[str, Any]
     preview_prior: Preview
     preview_decoder: Preview
+    digest: str = ""  # which weights were read
 
     def schedule(self, shift: float = 1.0) -> CosineSchedule:
         """The noise schedule the networks were trained on, shifted."""
@@ -95,6 +96,7 @@ def load_checkpoint(
         scheduler_config=scheduler_config,
         preview_prior=preview_prior or most_visible_directions(parts["decoder"]),
         preview_decoder=fit_to_vqgan(parts["vqgan"]),
+        digest=spec.digest,
         **parts,
     )
 

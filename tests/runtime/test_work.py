@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy
 import pytest
 import torch
 
+from cascade_app.catalogue import find_checkpoint
 from cascade_app.diffusion import stages
 from cascade_app.errors import InvalidRequest
-from cascade_app.events import ImageReady, RunStarted, StageStarted, StepDone
+from cascade_app.events import ImageReady, Notice, RunStarted, StageStarted, StepDone
+from cascade_app.explore import blend, develop, regenerate, vary
 from cascade_app.negative import Noise, Start
+from cascade_app.record import Record
 from cascade_app.runtime import generate as engine
 from cascade_app.runtime.generate import generate
 from cascade_app.work import WHOLE, Origin, Work
@@ -164,6 +169,16 @@ def test_a_negative_of_another_size_is_refused_before_anything_runs(manager, ask
     assert not manager.turnstile.busy
 
 
+def test_other_weights_are_told_of_and_used(manager, ask):
+    record = made(manager, ask(), Work(sketch=True))[0].record
+    assert record.checkpoint_digest == find_checkpoint(record.request.checkpoint).digest != ""
+    for digest, told in ((record.checkpoint_digest, 0), ("", 0), ("0" * 32, 1)):
+        events = list(generate(manager, *develop(replace(record, checkpoint_digest=digest))))
+        notices = [event.message for event in events if isinstance(event, Notice)]
+        assert len(notices) == told and all("other weights than Small" in notice for notice in notices)
+        assert sum(isinstance(event, ImageReady) for event in events) == 1
+
+
 def test_the_plan_says_what_it_is(manager, ask):
     started = next(event for event in generate(manager, ask(images=2), Work(sketch=True)) if isinstance(event, RunStarted))
     assert started.plan.summary == "2 sketches of 3 x 3 negatives, 3 steps"
@@ -184,3 +199,23 @@ def test_memory_that_runs_out_in_a_sketch_changes_nothing(manager, ask, monkeypa
     monkeypatch.setattr(engine.Lease, "step_down", lambda lease: lease.offload.placement)
     again = made(manager, ask(images=3), Work(sketch=True))
     assert len(calls) > 9 and [one.record.negative for one in again] == expected
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+def test_a_child_is_made_again_from_its_own_record_alone(manager, ask, sampler):
+    boat, sun = (made(manager, ask(prompt=p, seed=n, sampler=sampler))[0].record for p, n in (("a boat", 7), ("the sun", 8)))
+    renoised = made(manager, *vary(boat, "medium", 2, how="renoise", seed=1))
+    children = [
+        *renoised,
+        *made(manager, *vary(boat, "strong", 2, seed=1)),
+        *made(manager, *blend(boat, sun, 2)),
+        *made(manager, *blend(renoised[0].record, sun, 2)),
+        *made(manager, *vary(renoised[0].record, "subtle", 1, seed=2)),
+    ]
+    assert len({child.record.negative for child in children}) == 9
+    for child in children:
+        record = Record.from_json(child.record.to_json())
+        [again] = made(manager, *regenerate(record))
+        [developed] = made(manager, *develop(record))
+        assert again.record.negative == child.record.negative
+        assert (pixels(again) == pixels(child)).all() and (pixels(developed) == pixels(child)).all()
