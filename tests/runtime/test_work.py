@@ -13,10 +13,12 @@ from cascade_app.diffusion import stages
 from cascade_app.errors import InvalidRequest
 from cascade_app.events import ImageReady, Notice, RunStarted, StageStarted, StepDone
 from cascade_app.explore import blend, develop, regenerate, vary
+from cascade_app.grid import Axis, Grid
 from cascade_app.negative import Noise, Start
 from cascade_app.record import Record
 from cascade_app.runtime import generate as engine
 from cascade_app.runtime.generate import generate
+from cascade_app.serving.grids import grid_events
 from cascade_app.work import WHOLE, Origin, Work
 
 
@@ -219,3 +221,19 @@ def test_a_child_is_made_again_from_its_own_record_alone(manager, ask, sampler):
         [developed] = made(manager, *develop(record))
         assert again.record.negative == child.record.negative
         assert (pixels(again) == pixels(child)).all() and (pixels(developed) == pixels(child)).all()
+
+
+class Engine:
+    """As much of a backend as a grid needs."""
+
+    def __init__(self, manager):
+        self.generate = lambda request, work: generate(manager, request, work)
+
+
+def test_a_grid_runs_the_prior_once_for_each_negative(manager, ask, network_calls):
+    grid = Grid.of(ask(prior_guidance=1), Axis.read("decoder_guidance", "0, 1.5, 2, 3"), Axis.read("seed", "7, 8, 9"))
+    ready = [one for one in grid_events(Engine(manager), grid) if isinstance(one.event, ImageReady)]
+    assert network_calls.count(16) == 3 * 3, "three seeds of three steps"
+    assert network_calls.count(4) == 12 * 2
+    for one in (ready[0], ready[6], ready[11]):
+        assert (pixels(made(manager, one.cell.request)[0]) == pixels(one.event)).all()
