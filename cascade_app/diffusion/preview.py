@@ -63,14 +63,15 @@ class Previewer(nn.Module):
 
 @dataclass(frozen=True)
 class LinearMap:
-    """A picture by a linear map of a latent's channels. `weight` (3, C), `bias` (3,), both float32."""
+    """A picture by a linear map of a latent's channels, where the latent is. `weight` (3, C), `bias` (3,), both float32."""
 
     weight: Tensor
     bias: Tensor
 
     def __call__(self, latents: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 3, H, W) float32, about [0, 1], not clamped."""
-        return torch.einsum("bchw,rc->brhw", latents.float(), self.weight) + self.bias.view(1, 3, 1, 1)
+        weight, bias = self.weight.to(latents.device), self.bias.to(latents.device)
+        return torch.einsum("bchw,rc->brhw", latents.float(), weight) + bias.view(1, 3, 1, 1)
 
 
 @torch.no_grad()

@@ -300,4 +300,5 @@ def _load_previewer(source: Source | None, device: torch.device) -> Preview | No
         previewer = Previewer.from_state_dict(state).float().to(device).requires_grad_(False)
     except (RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointDamaged(f"{path.name} does not hold a previewer. Copy it again, or remove it.") from error
-    return lambda latents: previewer(latents.float())
+    # Weights come and go by placement; the previewer, which no placement counts, follows the latents.
+    return lambda latents: previewer.to(latents.device)(latents.float())

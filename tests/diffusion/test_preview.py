@@ -40,3 +40,8 @@ def test_false_colours_show_structure():
     latents = torch.randn(2, 16, 5, 6)
     picture = most_visible_directions(small_decoder())(latents)
     assert picture.shape == (2, 3, 5, 6) and picture.std() > 0.02
+
+
+def test_a_linear_map_works_where_the_latents_are():
+    latents = torch.randn(1, 16, 5, 6, device="meta")
+    assert most_visible_directions(small_decoder())(latents).device.type == "meta"

@@ -383,3 +383,9 @@ def test_a_tokenizer_that_does_not_say_how_long_a_prompt_may_be(small_folder, tm
     described.pop("model_max_length")
     path.write_text(json.dumps(described))
     assert load(folder).tokenizer.model_max_length == 12
+
+
+def test_the_previewer_works_where_the_latents_are(pocket):
+    checkpoint = load_checkpoint(find_checkpoint(str(pocket)), device=torch.device("cpu"), dtype=torch.float32)
+    picture = checkpoint.preview_prior(torch.randn(1, 16, 6, 6, device="meta"))
+    assert picture.device.type == "meta" and picture.shape[:2] == (1, 3)
