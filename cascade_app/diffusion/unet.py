@@ -2,7 +2,7 @@
 
 Stage C and Stage B are sequences of three block kinds: residual (C), timestep (T) and attention (A). What does not
 depend on the latents is the same at every step and computed once by `prepare`: the conditioning tokens' keys and values in
-each attention block, the scale and offset of each timestep block for every step, the maps of the image conditioning. `predict`
+each attention block, the factor and offset of each timestep block for every step, the maps of the image conditioning. `predict`
 then walks the blocks. Both together equal `StableCascadeUNet.forward` (tests/diffusion/test_unet.py).
 
 The walk knows blocks by their parts, not their classes, so that this package needs nothing of diffusers. Timesteps stay float32
@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from cascade_app.diffusion.linear import linear
 
 Need = Callable[[Any], None]  # told each module just before it is used, so that its weights can be brought
 
@@ -53,7 +55,7 @@ class Prepared:
 
     Attributes:
         keys_values: attention block -> keys and values of the conditioning tokens, each (N, heads, T, head size).
-        tables: timestep block -> (steps, 2, C, 1, 1), scale and offset of each step.
+        tables: timestep block -> (steps, 2, C, 1, 1), factor and offset of each step.
         maps: (N, C, h, w) added to the embedded latents: image and pixel conditioning. None if the UNet has neither.
     """
 
@@ -137,15 +139,15 @@ def _level(
     """All blocks of a level, as often as it has repeat mappers, and once more."""
     for repeat in range(len(mappers) + 1):
         for number, block in enumerate(blocks):
-            if hasattr(block, "mapper"):
+            if block in prepared.tables:
                 scale, offset = prepared.tables[block][step]  # its weights went into the table
-                x = x * (1 + scale) + offset
+                x = torch.addcmul(offset, x, scale)
                 continue
             need(block)
-            if hasattr(block, "depthwise"):
-                x = _residual_block(block, x, skip if number == 0 else None)
-            else:
+            if block in prepared.keys_values:
                 x = _attention_block(block, x, prepared.keys_values[block])
+            else:
+                x = _residual_block(block, x, skip if number == 0 else None)
         if repeat < len(mappers):
             need(mappers[repeat])
             x = mappers[repeat](x)
@@ -160,13 +162,13 @@ def _residual_block(block: Any, x: Tensor, skip: Tensor | None) -> Tensor:
     hidden = block.norm(block.depthwise(x))
     if skip is not None:
         hidden = torch.cat([hidden, skip], dim=1)
-    widen, activation, response_norm, _dropout, narrow = block.channelwise
-    hidden = activation(widen(hidden.permute(0, 2, 3, 1)))
+    widen, _gelu, response_norm, _dropout, narrow = block.channelwise
+    hidden = linear(widen, hidden.permute(0, 2, 3, 1), gelu=True)
     # The squares' sum is torch.norm's result and several times faster on a CPU.
     norm = (hidden * hidden).sum((1, 2), keepdim=True).sqrt()
     norm = norm / (norm.mean(dim=-1, keepdim=True) + 1e-6)
     hidden = torch.addcmul(response_norm.beta, hidden, response_norm.gamma * norm + 1)
-    return x + narrow(hidden).permute(0, 3, 1, 2)
+    return x + linear(narrow, hidden).permute(0, 3, 1, 2)
 
 
 def _attention_block(block: Any, x: Tensor, keys_values: tuple[Tensor, Tensor]) -> Tensor:
@@ -176,11 +178,11 @@ def _attention_block(block: Any, x: Tensor, keys_values: tuple[Tensor, Tensor]) 
     cells = block.norm(x).flatten(2).transpose(1, 2)  # (N, h*w, C)
     key, value = (part[:rows] for part in keys_values)
     if block.self_attn:
-        key = torch.cat([_heads(attention.to_k(cells), attention.heads), key], dim=2)
-        value = torch.cat([_heads(attention.to_v(cells), attention.heads), value], dim=2)
-    query = _heads(attention.to_q(cells), attention.heads)
+        key = torch.cat([_heads(linear(attention.to_k, cells), attention.heads), key], dim=2)
+        value = torch.cat([_heads(linear(attention.to_v, cells), attention.heads), value], dim=2)
+    query = _heads(linear(attention.to_q, cells), attention.heads)
     out = functional.scaled_dot_product_attention(query, key, value)
-    out = attention.to_out[0](out.transpose(1, 2).reshape(rows, -1, channels))
+    out = linear(attention.to_out[0], out.transpose(1, 2).reshape(rows, -1, channels))
     return x + out.transpose(1, 2).reshape(rows, channels, height, width)
 
 
@@ -237,7 +239,7 @@ def _timestep_table(block: Any, embeddings: list[Tensor], need: Need) -> Tensor:
     for name, embedding in zip(block.conds, embeddings[1:], strict=True):
         more_scale, more_offset = getattr(block, f"mapper_{name}")(embedding).chunk(2, dim=1)
         scale, offset = scale + more_scale, offset + more_offset
-    return torch.stack([scale, offset], dim=1)[..., None, None]
+    return torch.stack([1 + scale, offset], dim=1)[..., None, None]
 
 
 def _conditioning_keys_values(block: Any, tokens: Tensor, need: Need) -> tuple[Tensor, Tensor]:
