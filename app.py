@@ -15,7 +15,7 @@ import sys
 import threading
 from dataclasses import replace
 
-from cascade_app.errors import SettingsError
+from cascade_app.errors import GalleryError, SettingsError
 from cascade_app.settings import Settings
 
 
@@ -29,19 +29,25 @@ def main() -> int:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     stop = _stop_on_signals()
-    from cascade_app.gallery.store import PictureStore
+    from cascade_app.gallery.gallery import Gallery
     from cascade_app.serving.local import LocalBackend
+    from cascade_app.serving.pictures import app_options
     from cascade_app.ui.blocks import build_ui, launch_options
 
     backend = LocalBackend(settings)
-    store = PictureStore((settings.data_dir / "pictures").resolve())  # as the web server will look for it
-    blocks = build_ui(backend, store, checkpoint=settings.checkpoint, queue_size=settings.queue_size)
+    gallery = Gallery((settings.data_dir / "pictures").resolve())
+    try:
+        gallery.open()
+    except GalleryError as error:
+        return _refuse(error.message)
+    blocks = build_ui(backend, gallery, checkpoint=settings.checkpoint, queue_size=settings.queue_size)
     try:
         _app, address, _share = blocks.launch(
             server_name=settings.host,
             server_port=settings.port,
             prevent_thread_lock=True,
             quiet=True,
+            app_kwargs=app_options(gallery),
             **launch_options(),
         )
     except OSError:
@@ -53,6 +59,7 @@ def main() -> int:
     backend.start()
     stop.wait()
     blocks.close(verbose=False)
+    gallery.close()
     return 0
 
 

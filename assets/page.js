@@ -1,5 +1,6 @@
 // What the page does by itself: keys, example prompts, light and dark, and bringing the picture into view on a phone.
 (() => {
+  const cascade = (window.cascade = window.cascade || {});
   const THEME_KEY = "cascade-studio-theme";
   const byId = (id) => document.getElementById(id);
   const button = (id) => {
@@ -12,6 +13,12 @@
     found.click();
     return true;
   };
+  // Whatever carries a key and can be seen and pressed now.
+  const pressKey = (key) => {
+    const found = [...document.querySelectorAll(`[data-key="${CSS.escape(key)}"]`)].find((one) => !one.disabled && one.offsetParent);
+    if (found) found.click();
+    return Boolean(found);
+  };
   const typing = (node) => node && (node.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName)) && node.type !== "checkbox" && node.type !== "radio";
 
   const setPrompt = (text) => {
@@ -20,18 +27,6 @@
     area.value = text;
     area.dispatchEvent(new Event("input", { bubbles: true }));
     area.focus();
-  };
-
-  const chooseNext = (towards) => {
-    const row = [...document.querySelectorAll("#session [data-pick]")];
-    if (!row.length) return false;
-    const now = row.findIndex((item) => item.getAttribute("aria-pressed") === "true");
-    const next = row[Math.min(row.length - 1, Math.max(0, now + towards))];
-    if (next) {
-      next.click();
-      next.scrollIntoView({ block: "nearest", inline: "nearest" });
-    }
-    return true;
   };
 
   const toggleTheme = () => {
@@ -44,26 +39,50 @@
     if (wanted && !new URLSearchParams(location.search).has("__theme")) document.body.classList.toggle("dark", wanted === "dark");
   };
 
-  const keys = {
-    d: () => press("download"),
-    r: () => press("reuse-seed"),
-    a: () => press("reuse-settings"),
-    s: () => press("swap"),
-    l: () => (toggleTheme(), true),
-    arrowleft: () => chooseNext(-1),
-    arrowright: () => chooseNext(1),
+  const unfold = (id) => {
+    const fold = byId(id);
+    if (!fold) return false;
+    cascade.go("easel");
+    const head = fold.querySelector("button.label-wrap");
+    if (head && !head.classList.contains("open")) head.click();
+    fold.scrollIntoView({ block: "nearest", behavior: "smooth" });
+    return true;
+  };
+  const search = () => {
+    cascade.go("gallery");
+    const box = document.querySelector("#gallery-search input, #gallery-search textarea");
+    if (box) box.focus();
+    return Boolean(box);
+  };
+  cascade.ready = () => button("generate") && !button("generate").disabled;
+  cascade.watchEasel = () => {
+    const easel = byId("easel");
+    const { bottom, height } = easel.getBoundingClientRect();
+    if (bottom < 0.6 * height) easel.scrollIntoView({ block: "start", behavior: "smooth" });
+  };
+
+  const keys = { s: () => press("swap"), l: () => (toggleTheme(), true), x: () => unfold("grid"), "/": search };
+
+  const onKey = (event) => {
+    const key = event.key.toLowerCase();
+    if (event.key.startsWith("Arrow") && event.target.closest("[role=radiogroup], [type=radio], [type=range]")) return false;
+    if (/^[1-9]$/.test(key)) return cascade.keys.digit(Number(key));
+    // Space and Enter press whatever button has the focus, unless it is one to be picked or opened.
+    if ((key === " " || key === "enter") && event.target.closest("button, a, summary") && !event.target.closest("[data-pick], .cs-thumb")) return false;
+    const act = cascade.keys[key] || keys[key];
+    return act ? act() : pressKey(key);
   };
 
   document.addEventListener("keydown", (event) => {
     if (event.isComposing) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
-      press("generate");
+      press(event.shiftKey ? "sketch" : "generate");
     } else if (event.key === "Escape") {
-      if (!document.querySelector("[role=listbox], ul.options") && press("cancel")) event.preventDefault();
-    } else if (!event.ctrlKey && !event.metaKey && !event.altKey && !typing(event.target)) {
-      const act = keys[event.key.toLowerCase()];
-      if (act && !(event.key.startsWith("Arrow") && event.target.closest("[role=radiogroup], [type=radio], [type=range]")) && act()) event.preventDefault();
+      if (document.querySelector("[role=listbox], ul.options")) return;
+      if (press("cancel") || cascade.keys.escape()) event.preventDefault();
+    } else if (!event.ctrlKey && !event.metaKey && !event.altKey && !typing(event.target) && onKey(event)) {
+      event.preventDefault();
     }
   }, true);
 
@@ -75,10 +94,9 @@
       const headline = document.querySelector("#easel .cs-headline");
       if (headline) headline.textContent = "Stopping after this step"; // until the run itself says that it has ended
     }
-    if (event.target.closest("#generate") && !button("generate").disabled) {
-      const easel = byId("easel");
-      const { bottom, height } = easel.getBoundingClientRect();
-      if (bottom < 0.6 * height) easel.scrollIntoView({ block: "start", behavior: "smooth" });
+    if (event.target.closest("#generate, #sketch, #make-grid") && cascade.ready()) {
+      cascade.go("easel");
+      cascade.watchEasel();
     }
   });
 
@@ -96,6 +114,7 @@
     waitForPage.disconnect();
     document.fonts.ready.then(() => document.body.classList.add("cs-ready"));
     restoreTheme();
+    cascade.watchPicks();
     new MutationObserver(showProgressInTitle).observe(byId("easel"), { subtree: true, childList: true, attributes: true });
     if (/Mac|iPhone|iPad/.test(navigator.platform)) document.body.style.setProperty("--cs-key-generate", '"\u2318 \u21b5"');
     if (matchMedia("(pointer: fine)").matches) prompt.focus({ preventScroll: true }); // on a phone it would raise the keyboard

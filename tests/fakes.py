@@ -24,13 +24,13 @@ from cascade_app.errors import CascadeError
 from cascade_app.events import Event, Finished, ImageReady, Notice, RunStarted, StageStarted, StepDone, Waiting
 from cascade_app.licenses import accepted
 from cascade_app.negative import Negative, Noise, Start
-from cascade_app.plan import GenerationPlan, make_plan
+from cascade_app.plan import GenerationPlan, make_plan, own_request
 from cascade_app.record import Record
 from cascade_app.record import record_of as kept
 from cascade_app.request import GenerationRequest
 from cascade_app.serving.backend import BackendStatus
 from cascade_app.system import PartReport, SystemReport
-from cascade_app.words import cut_sentence, heard
+from cascade_app.words import heard, unread
 from cascade_app.work import WHOLE, Origin, Work
 
 SPEC = CheckpointSpec(
@@ -93,9 +93,9 @@ class FakeBackend:
         seeded = request if request.seed is not None else request.with_seed(random.randrange(2**32))
         return make_plan(seeded, self._spec(request.checkpoint), work)
 
-    def unread(self, request: GenerationRequest) -> str:
+    def unread(self, plan: GenerationPlan) -> str:
         """Reads 40 characters."""
-        return f"{cut_sentence(request.prompt, 40, what='prompt')}." if len(heard(request.prompt)) > 40 else ""
+        return unread(plan.words, lambda text: 40 if len(heard(text)) > 40 else None)
 
     def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
         while not self.lock.acquire(timeout=0.2):
@@ -163,7 +163,7 @@ def record_of(plan: GenerationPlan, seed: int) -> Record:
 
 def negative_of(plan: GenerationPlan, origin: Origin) -> Negative:
     """What Stage C would make: the same for the same words, noise and start, near to what it is a little changed from."""
-    request, start = plan.request, origin.start or Start()
+    request, start = own_request(plan, origin.seed), origin.start or Start()
     words = (1 - start.blend) * _drawn(request.prompt, plan) + start.blend * _drawn(start.blend_prompt, plan)
     settings = _drawn(f"{request.negative_prompt} {request.prior_steps} {request.prior_guidance} {request.sampler}", plan)
     latents = 0.8 * _noise(start.noise or Noise(origin.seed), plan) + 0.5 * words + 0.3 * settings

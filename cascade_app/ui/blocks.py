@@ -13,26 +13,29 @@ import gradio as gr
 
 from cascade_app.catalogue import CheckpointSpec
 from cascade_app.errors import CheckpointError
+from cascade_app.gallery.gallery import Gallery
 from cascade_app.gallery.store import PictureStore
 from cascade_app.serving.api import add_api
 from cascade_app.serving.backend import Backend
-from cascade_app.ui import markup
-from cascade_app.ui.callbacks import Page, Turn
+from cascade_app.ui import actions, markup
+from cascade_app.ui.callbacks import Page
+from cascade_app.ui.elements import Turn
 from cascade_app.ui.form import Form, stand_in_spec
+from cascade_app.ui.gallery_panel import build_gallery_panel
 from cascade_app.ui.prompt_panel import build_prompt_panel
+from cascade_app.ui.session import Table
 from cascade_app.ui.settings_panel import build_settings_panel
 from cascade_app.ui.stage_panel import build_stage_panel
 from cascade_app.ui.system_panel import build_system_panel
 from cascade_app.ui.theme import studio_theme
+from cascade_app.ui.variations_panel import build_variations_panel
 from cascade_app.ui.wiring import POLL_S, wire
+from cascade_app.wordbook import Wordbook
 
 TITLE = "Cascade Studio"
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS_PATH = ROOT / "examples" / "prompts.txt"
-KEYS = (
-    "Ctrl+Enter generate", "Esc cancel", "Left and Right choose", "D download", "R reuse seed", "A reuse settings",
-    "S swap sides", "L light or dark",
-)  # fmt: skip
+SCRIPTS = ("page.js", "picks.js")
 
 
 def read_prompts(path: Path = PROMPTS_PATH) -> list[str]:
@@ -43,43 +46,52 @@ def read_prompts(path: Path = PROMPTS_PATH) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def build_ui(backend: Backend, store: PictureStore, *, checkpoint: str, queue_size: int = 64) -> gr.Blocks:
-    """The whole page and the API. `checkpoint` is the one it starts with; at most `queue_size` runs may wait."""
-    gr.set_static_paths([store.folder])  # saved pictures are served as they are, not copied
+def build_ui(
+    backend: Backend, gallery: Gallery, *, checkpoint: str, queue_size: int = 64, book: Wordbook | None = None
+) -> gr.Blocks:
+    """The whole page and the API. `checkpoint` is the one it starts with; at most `queue_size` runs may wait.
+
+    `book` has the styles and wildcards; by default only those that come with the app.
+    """
+    handed = PictureStore(gallery.folder / "api")
+    gr.set_static_paths([handed.folder])  # what a call of the API made is served as it is, not copied
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as blocks:
-        page = lay_out(backend, store, checkpoint=checkpoint)
+        page = lay_out(backend, gallery, checkpoint=checkpoint, book=book)
         wire(page, blocks)
-        add_api(backend, store, page.form.spec)
+        add_api(backend, handed, page.form.spec, book=page.form.book)
     return blocks.queue(max_size=max(1, queue_size))
 
 
-def lay_out(backend: Backend, store: PictureStore, *, checkpoint: str) -> Page:
+def lay_out(backend: Backend, gallery: Gallery, *, checkpoint: str, book: Wordbook | None = None) -> Page:
     """Put every element of the page into the Blocks being built."""
     spec = _spec_of(backend, checkpoint)
-    form = Form(spec)
+    form = Form(spec, book=book or Wordbook.of())
     prompts = read_prompts()
     header = gr.HTML(markup.header(checkpoint=spec.title, license=spec.license), **_still("header"))
     lamp = gr.HTML(markup.engine_status("loading", "Loading"), **_still("lamp"))
     with gr.Row(elem_id="room", equal_height=False):
-        stage = build_stage_panel(prompts)
+        with gr.Column(elem_id="stage-panel"):
+            stage = build_stage_panel(prompts)
+            shelf = build_gallery_panel()
         with gr.Column(elem_id="desk"):
             prompt = build_prompt_panel(form, prompts)
+            variations = build_variations_panel()
             settings = build_settings_panel(form, backend)
             system = build_system_panel()
-    gr.HTML(f'<p class="cs-keys">{"".join(f"<span>{key}</span>" for key in KEYS)}</p>', **_still("keys"))
+    gr.HTML(actions.footer(), **_still("keys"))
     return Page(
-        backend=backend, store=store, form=form, prompt=prompt, settings=settings, stage=stage, system=system,
-        header=header, lamp=lamp,
-        timer=gr.Timer(POLL_S), pictures=gr.State([]), chosen=gr.State(None), turn=gr.State(Turn()), prompts=prompts,
+        backend=backend, gallery=gallery, form=form, prompt=prompt, variations=variations, settings=settings, stage=stage,
+        shelf=shelf, system=system, header=header, lamp=lamp, timer=gr.Timer(POLL_S), table=gr.State(Table()),
+        turn=gr.State(Turn()), prompts=prompts,
     )  # fmt: skip
 
 
 def launch_options() -> dict[str, Any]:
     """What makes the page look and behave as it should; nothing is fetched from elsewhere."""
-    style, script = ((ROOT / "assets" / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
+    style, *scripts = ((ROOT / "assets" / name).read_text(encoding="utf-8") for name in ("style.css", *SCRIPTS))
     return {
         "theme": studio_theme(),
-        "head": f"<style>{style}</style><script>{script}</script>",
+        "head": f"<style>{style}</style>{''.join(f'<script>{script}</script>' for script in scripts)}",
         "favicon_path": ROOT / "assets" / "icon.svg",
         "footer_links": [],
         "run_history": False,

@@ -19,6 +19,8 @@ from cascade_app.catalogue import PUBLISHED_STUDIO, CheckpointSpec
 from cascade_app.errors import InvalidRequest
 from cascade_app.request import FIELD, GenerationRequest
 from cascade_app.serving.offer import check_offered
+from cascade_app.wordbook import Wordbook
+from cascade_app.words import styled
 
 ON_PAGE = tuple(FIELD)
 # How the stages work: what comes with a checkpoint, or with a set of settings made for it.
@@ -42,11 +44,15 @@ class Form:
         spec: the checkpoint the page starts with; gives sizes, steps and defaults.
         controls: field name to component, in the order they were made.
         randomise: the checkbox that leaves the seed open.
+        book: the styles and wildcards there are.
+        style: the chooser of a style; it is no field of a request, which holds the words it led to.
     """
 
     spec: CheckpointSpec
     controls: dict[str, Component] = field(default_factory=dict)
     randomise: gr.Checkbox | None = None
+    book: Wordbook = field(default_factory=Wordbook.of)
+    style: gr.Dropdown | None = None
 
     def control(self, name: str, **overrides: Any) -> Component:
         """Make the control of the field `name` here in the layout."""
@@ -54,18 +60,26 @@ class Form:
         self.controls[name] = component
         return component
 
+    def style_control(self) -> gr.Dropdown:
+        """Make the chooser of a style here in the layout."""
+        choices = [("No style", ""), *((style.title, style.name) for style in self.book.styles.values())]
+        self.style = gr.Dropdown(
+            choices, value="", label="Style", info="Words put around yours.", elem_id="style", filterable=False, min_width=130
+        )
+        return self.style
+
     @property
     def inputs(self) -> list[Component]:
-        """What an event that reads the form takes: every control in the table's order, then `randomise`."""
-        return [*(self.controls[name] for name in ON_PAGE), self.randomise]
+        """What an event that reads the form takes: every control in the table's order, then `style` and `randomise`."""
+        return [*(self.controls[name] for name in ON_PAGE), self.style, self.randomise]
 
     def request(self, sent: Sequence[Any]) -> GenerationRequest:
-        """The request from what the browser sent for `inputs`.
+        """The request from what the browser sent for `inputs`, with the words of the style around its own.
 
         Raises:
-            InvalidRequest: a value is out of limits.
+            InvalidRequest: a value is out of limits, or the style is not known.
         """
-        return read_form(sent, self.spec)
+        return styled(read_form(sent, self.spec), self.book, style=sent[-2])
 
     def use(self, spec: CheckpointSpec) -> dict[Component, Any]:
         """Updates that set the form to `spec`: its sizes and settings; words, count and seed stay."""
@@ -82,7 +96,7 @@ class Form:
     def fill(self, request: GenerationRequest, spec: CheckpointSpec) -> dict[Component, Any]:
         """Updates that put `request` into the form; `spec` is its checkpoint."""
         values = {self.controls[name]: getattr(request, name) for name in ON_PAGE if name != "images"}
-        return {**values, **self._sides(spec, request.width, request.height), self.randomise: False}
+        return {**values, **self._sides(spec, request.width, request.height), self.style: "", self.randomise: False}
 
     def _sides(self, spec: CheckpointSpec, width: int | None, height: int | None) -> dict[Component, Any]:
         limits = {"minimum": spec.min_size_px, "maximum": spec.max_size_px, "step": spec.size_step_px}
@@ -93,13 +107,15 @@ class Form:
 
 
 def read_form(sent: Sequence[Any], spec: CheckpointSpec) -> GenerationRequest:
-    """The request from the raw values of every field on the page, in the table's order, and `randomise`.
+    """The request from the raw values of every field on the page, in the table's order, the style and `randomise`.
+
+    The words are as typed; see `Form.request`.
 
     `spec` is the checkpoint the page started with; a name that is not offered beside it is refused.
     """
-    if len(sent) != len(ON_PAGE) + 1:
+    if len(sent) != len(ON_PAGE) + 2:
         raise InvalidRequest("The form came in incomplete. Reload the page and try again.")
-    *fields, randomise = sent
+    *fields, _style, randomise = sent
     values: dict[str, Any] = dict(zip(ON_PAGE, fields, strict=True))
     if randomise:
         values["seed"] = None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from PIL import Image
@@ -24,8 +25,9 @@ from cascade_app.events import (
     StepDone,
     Waiting,
 )
-from cascade_app.ui.markup import STAGES, Easel, Print, StageMark
-from cascade_app.ui.session import Picture, picture_of
+from cascade_app.plan import GenerationPlan
+from cascade_app.record import Record
+from cascade_app.ui.easel import STAGES, Easel, Print, StageMark
 
 PREVIEW_SIDE_PX = 512
 CONTACT_SIDE_PX = 256  # each preview when several pictures form at once
@@ -49,27 +51,67 @@ class View:
 
     easel: Easel
     seed: int | None = None
-    saved: Picture | None = None
+    saved: Record | None = None
     finished: bool = False
     total_s: float = 0.0
     notice: str = ""
+    plan: GenerationPlan | None = None
 
 
-def render(events: Iterable[Event]) -> Iterator[View]:
-    """Follow a run and yield what the page should show after each event. Closing it closes `events`."""
-    easel = Easel(state="waiting", headline="Asking for the engine")
+@dataclass(frozen=True)
+class Sheet:
+    """Where a run's images go among the `of` prints of a sheet that several runs fill; `before` are filled already.
+
+    The defaults are a run that fills a sheet of its own.
+    """
+
+    cells: Sequence[int] = ()
+    before: int = 0
+    of: int = 0
+
+    def place(self, index: int) -> int:
+        return self.cells[index] if index < len(self.cells) else index
+
+    def fraction(self, own: float) -> float:
+        """How far all runs together are, when this one is as far as `own`."""
+        return (self.before + own * len(self.cells)) / self.of if self.of else own
+
+
+OWN = Sheet()
+
+
+def render(runs: Iterable[tuple[Iterable[Event], Sequence[int]]], blank: Easel | None = None) -> Iterator[View]:
+    """Follow runs, one after the other, and yield what the page should show after each event.
+
+    Each run comes with the places of its images on the sheet `blank`; without one, a single run fills a sheet of its own, in
+    order. Closing it closes the run that is under way.
+    """
+    easel = replace(blank or Easel(), state="waiting", headline="Asking for the engine")
+    made = 0
+    for events, cells in runs:
+        sheet = Sheet(cells, before=made, of=len(blank.prints) if blank else 0)
+        with closing(_follow(events, easel, sheet)) as views:
+            for view in views:
+                if view.finished and blank and made + len(cells) < len(blank.prints):
+                    continue  # the next run goes on from there
+                easel = view.easel
+                yield view
+        made += len(cells)
+
+
+def _follow(events: Iterable[Event], easel: Easel, sheet: Sheet) -> Iterator[View]:
     try:
         for event in events:
-            easel = advance(easel, event)
+            easel = advance(easel, event, sheet)
             match event:
                 case RunStarted(plan=plan):
-                    yield View(easel, seed=plan.seeds[0])
+                    yield View(easel, seed=None if sheet.before else plan.seeds[0], plan=plan)
                 case Notice(message=message):
                     yield View(easel, notice=message)
                 case ImageReady():
                     pass  # its file follows at once
                 case ImageSaved():
-                    yield View(easel, saved=picture_of(event))
+                    yield View(easel, saved=event.record)
                 case Finished(seconds=seconds):
                     yield View(easel, finished=True, total_s=float(seconds.get("total", 0.0)))
                 case _:
@@ -80,36 +122,46 @@ def render(events: Iterable[Event]) -> Iterator[View]:
             close()
 
 
-def advance(easel: Easel, event: Event) -> Easel:
-    """The easel after `event`."""
+def advance(easel: Easel, event: Event, sheet: Sheet = OWN) -> Easel:
+    """The easel after `event` of the run that fills `sheet`."""
     match event:
         case Waiting(reason=reason):
             return replace(easel, state="waiting", headline=reason, clock="")
         case RunStarted(plan=plan):
-            blank = tuple(Print(alt=f"Picture {n + 1}, forming") for n in range(len(plan.seeds)))
-            return Easel(
-                state="running", ratio=plan.width / plan.height, prints=blank, headline=_HEADLINES["conditioning"],
-                marks=tuple(StageMark(steps=n) for n in (plan.request.prior_steps, plan.request.decoder_steps, 0)),
+            what = "Negative" if plan.sketch else "Picture"
+            blank = tuple(Print(alt=f"{what} {n + 1}, forming", sketch=plan.sketch) for n in range(len(plan.seeds)))
+            return replace(
+                easel, state="running", ratio=plan.width / plan.height, prints=easel.prints if sheet.of else blank,
+                headline=_HEADLINES["conditioning"], marks=marks_ahead(plan),
             )  # fmt: skip
         case StageStarted():
             return _enter(easel, event)
         case StepDone():
-            return _step(easel, event)
+            return _step(easel, event, sheet)
         case ImageReady(index=index, image=image):
-            return _place(easel, index, preview_uri(image, _side(easel)))
-        case ImageSaved():
-            return _place(easel, event.index, picture_of(event).url)
+            return _place(easel, sheet.place(index), preview_uri(image, _side(easel)))
+        case ImageSaved(index=index, record=saved):
+            return _named(easel, sheet.place(index), saved)
         case Finished(seconds=seconds):
             total = f"made in {seconds['total']:.1f} s" if "total" in seconds else ""
-            marks = tuple(replace(mark, progress="done", step=mark.steps) for mark in easel.marks)
-            return replace(easel, state="done", marks=marks, headline="Developed", clock=total, fraction=1.0)
+            marks = tuple(mark if mark.progress == "kept" else StageMark("done", mark.steps, mark.steps) for mark in easel.marks)
+            return replace(easel, state="done", marks=marks, headline="Done", clock=total, fraction=1.0)
     return easel
+
+
+def marks_ahead(plan: GenerationPlan) -> tuple[StageMark, ...]:
+    """The strip before the first step; stages that this run leaves out are kept."""
+    steps = (max(plan.prior_steps), plan.decoder_steps)
+    marks = tuple(StageMark(steps=n) if n else StageMark("kept") for n in steps)
+    return (*marks, StageMark("kept") if plan.sketch else StageMark())
 
 
 def _enter(easel: Easel, event: StageStarted) -> Easel:
     here = _POSITION.get(event.stage, -1)
 
     def mark(position: int, old: StageMark) -> StageMark:
+        if old.progress == "kept":
+            return old
         if position == here:
             return StageMark("active", 0, event.steps)
         done = position < here  # many pictures are made a few at a time, so a later stage may lie ahead again
@@ -121,15 +173,17 @@ def _enter(easel: Easel, event: StageStarted) -> Easel:
 
 def _headline(easel: Easel, event: StageStarted) -> str:
     words = _HEADLINES.get(event.stage, event.stage)
-    count = len(event.indices)
-    if event.stage == "conditioning" or count in (0, len(easel.prints)):
+    count, total = len(event.indices), len(easel.prints)
+    if event.stage == "prior" and total > 1:
+        words = f"Stage C, making {total} negatives"
+    if event.stage == "conditioning" or count in (0, total):
         return words
     first, last = min(event.indices) + 1, max(event.indices) + 1
-    which = f"picture {first}" if count == 1 else f"pictures {first} to {last}"
+    which = f"number {first}" if count == 1 else f"{first} to {last}"
     return f"{words}, {which} of {len(easel.prints)}"
 
 
-def _step(easel: Easel, event: StepDone) -> Easel:
+def _step(easel: Easel, event: StepDone, sheet: Sheet) -> Easel:
     here = _POSITION.get(event.stage, -1)
     marks = tuple(
         StageMark("active", event.step, event.steps) if position == here else mark
@@ -139,10 +193,10 @@ def _step(easel: Easel, event: StepDone) -> Easel:
         easel,
         marks=marks,
         clock=f"{_seconds(event.elapsed_s)} gone, {_seconds(event.remaining_s)} left",
-        fraction=event.fraction,
+        fraction=sheet.fraction(event.fraction),
     )
     for index, preview in zip(event.indices, event.previews, strict=False):
-        easel = _place(easel, index, preview_uri(preview, _side(easel)))
+        easel = _place(easel, sheet.place(index), preview_uri(preview, _side(easel)))
     return easel
 
 
@@ -161,6 +215,15 @@ def _place(easel: Easel, index: int, src: str) -> Easel:
         return easel
     prints = list(easel.prints)
     prints[index] = replace(prints[index], src=src)
+    return replace(easel, prints=tuple(prints))
+
+
+def _named(easel: Easel, index: int, saved: Record) -> Easel:
+    """The print of a picture that is safe on disk: it can be picked from now on, also while others form."""
+    if index >= len(easel.prints):
+        return easel
+    prints = list(easel.prints)
+    prints[index] = replace(prints[index], id=saved.id, alt=saved.request.prompt)
     return replace(easel, prints=tuple(prints))
 
 

@@ -1,4 +1,4 @@
-"""The stage panel: the picture, its settings and actions, and the session's pictures in a row."""
+"""The stage panel: the picture, what is said of it and done with it, and the session's pictures in a row."""
 
 from __future__ import annotations
 
@@ -6,24 +6,18 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from cascade_app.ui import markup, session
+from cascade_app.ui import cards
+from cascade_app.ui.easel import Easel, easel
 
-# One listener a panel: clicks on a picture or an action become events of the component, with the picture's position.
-_CLICKS = """
-element.addEventListener('click', (event) => {
-  const picked = event.target.closest('[data-pick]');
-  if (picked) trigger('select', {index: Number(picked.dataset.pick)});
-  const act = event.target.closest('[data-act]');
-  if (act && act.dataset.act === 'reuse_seed') trigger('reuse_seed');
-  if (act && act.dataset.act === 'reuse_settings') trigger('reuse_settings');
-});
-"""
+# The page's script hears all clicks and keys itself and tells of them through this one element, whose events the server gets.
+_SWITCHBOARD = "(window.cascade = window.cascade || {}).trigger = trigger; /* 'show' 'picks' 'act' 'make' 'look' 'opened' */"
 
 
 @dataclass(frozen=True)
 class StagePanel:
-    """The panel's elements that events touch."""
+    """The panel's elements that events touch. `switchboard` brings the script's events."""
 
+    switchboard: gr.HTML
     easel: gr.HTML
     facts: gr.HTML
     row: gr.HTML
@@ -31,13 +25,10 @@ class StagePanel:
 
 def build_stage_panel(prompts: list[str]) -> StagePanel:
     """Lay the panel out in the current context."""
-    with gr.Column(elem_id="stage-panel"):
-        return StagePanel(
-            easel=gr.HTML(markup.easel(markup.Easel(), prompts), elem_id="easel", **_live()),
-            facts=gr.HTML(markup.no_facts(), elem_id="facts", **_live()),
-            row=gr.HTML(session.row([], None), elem_id="session", **_live()),
-        )
-
-
-def _live() -> dict:
-    return {"apply_default_css": False, "js_on_load": _CLICKS}
+    still = {"apply_default_css": False, "js_on_load": None}
+    return StagePanel(
+        switchboard=gr.HTML("", elem_id="switchboard", apply_default_css=False, js_on_load=_SWITCHBOARD),
+        easel=gr.HTML(easel(Easel(), prompts), elem_id="easel", **still),
+        facts=gr.HTML(cards.no_facts(), elem_id="facts", **still),
+        row=gr.HTML(cards.session_row([]), elem_id="session", **still),
+    )

@@ -19,48 +19,67 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibi
 
 def wire(page: Page, blocks: gr.Blocks) -> None:
     """Connect every event of the page."""
-    _wire_run(page)
-    _wire_session(page)
+    _wire_runs(page)
+    _wire_pictures(page)
+    _wire_gallery(page)
     _wire_form(page)
     _wire_checkpoint(page)
     lamp = [page.lamp, page.timer, page.prompt.message]
     page.timer.tick(page.poll, None, lamp, **_QUIET)
     blocks.load(page.poll, None, lamp, **_QUIET)
+    blocks.load(page.open, None, [*_stage(page), page.settings.reuse_last], **_QUIET)
     blocks.load(page.plan, page.form.inputs, [page.prompt.plan], preprocess=False, **_QUIET)
     blocks.load(page.look_again, [page.settings.checkpoint.in_use], _told_again(page), **_QUIET)
 
 
-def _wire_run(page: Page) -> None:
+def _stage(page: Page) -> list[Any]:
+    """What changes when other records come onto the easel."""
+    return [page.stage.easel, page.stage.facts, page.stage.row, page.prompt.message, page.table]
+
+
+def _wire_runs(page: Page) -> None:
     stage, prompt = page.stage, page.prompt
-    memory = [page.pictures, page.chosen]
-    shown = [stage.easel, stage.facts, stage.row, prompt.message, prompt.generate, prompt.cancel, *memory]
-    run = prompt.generate.click(page.begin, [page.turn], shown, **_QUIET).then(
-        page.run,
-        [*page.form.inputs, *memory, page.turn],
-        [*shown, page.form.controls["seed"], page.settings.reuse_last],
-        preprocess=False,
-        show_progress="hidden",
-        concurrency_limit=RUNS_AT_ONCE,
-        api_visibility="private",
+    shown = [*_stage(page), prompt.generate, prompt.sketch, prompt.cancel, prompt.words]
+    presses = (
+        (prompt.generate.click, page.begin_generate),
+        (prompt.sketch.click, page.begin_sketch),
+        (stage.switchboard.make, page.begin_make),
     )
-    run.failure(page.not_started, memory, shown, **_QUIET)
-    run.then(page.look_again, [page.settings.checkpoint.in_use], _told_again(page), **_QUIET)
+    for press, begin in presses:
+        run = press(begin, [page.turn], shown, **_QUIET).then(
+            page.run,
+            page.run_inputs,
+            [*shown, page.form.controls["seed"], page.settings.reuse_last],
+            preprocess=False,
+            show_progress="hidden",
+            concurrency_limit=RUNS_AT_ONCE,
+            concurrency_id="runs",
+            api_visibility="private",
+        )
+        run.failure(page.not_started, [page.table], shown, **_QUIET)
+        run.then(page.look_again, [page.settings.checkpoint.in_use], _told_again(page), **_QUIET)
     prompt.cancel.click(page.cancel, [page.turn], None, **_QUIET)
 
 
-def _wire_session(page: Page) -> None:
-    stage, form = page.stage, page.form
-    memory = [page.pictures, page.chosen]
-    shown = [stage.easel, stage.facts, stage.row, *memory]
-    for source in (stage.easel, stage.row):
-        source.select(page.select, [page.pictures], shown, **_QUIET)
-    seed = [form.controls["seed"], form.randomise]
-    stage.facts.reuse_seed(page.reuse_seed, memory, seed, **_QUIET)
-    reused = [*form.inputs, *_follows_checkpoint(page)]
-    stage.facts.reuse_settings(page.reuse_settings, memory, reused, **_QUIET).then(
-        page.plan, form.inputs, [page.prompt.plan], preprocess=False, **_QUIET
+def _wire_pictures(page: Page) -> None:
+    stage, form, shelf = page.stage, page.form, page.shelf
+    latest: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
+    stage.switchboard.show(page.show, [page.table], _stage(page), **latest)
+    stage.switchboard.picks(page.picks, [page.table], [stage.facts, page.prompt.message], **latest)
+    touched = [*_stage(page), shelf.shelf, shelf.at, *form.inputs, *_follows_checkpoint(page)]
+    acted = stage.switchboard.act(
+        page.act, [page.table, shelf.at], list(dict.fromkeys(touched)), trigger_mode="multiple", **_QUIET
     )
-    page.settings.reuse_last.click(page.reuse_last, [page.pictures], seed, **_QUIET)
+    acted.then(page.plan, form.inputs, [page.prompt.plan], preprocess=False, **_QUIET)
+    page.settings.reuse_last.click(page.reuse_last, None, [form.controls["seed"], form.randomise, page.prompt.message], **_QUIET)
+
+
+def _wire_gallery(page: Page) -> None:
+    shelf = page.shelf
+    changes = [shelf.shelf, shelf.at, shelf.checkpoint]
+    latest: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last", "preprocess": False}
+    page.stage.switchboard.look(page.look, shelf.inputs, changes, **latest)
+    gr.on([one.input for one in shelf.inputs], page.seek, shelf.inputs, changes, **latest)
 
 
 def _wire_form(page: Page) -> None:
@@ -72,6 +91,9 @@ def _wire_form(page: Page) -> None:
     names = ("width", "height", "images", "prior_steps", "decoder_steps")
     planned = [form.controls[name].change for name in names]
     gr.on(planned, page.plan, form.inputs, [page.prompt.plan], trigger_mode="always_last", **raw)
+    worded = [form.controls["prompt"].change, form.controls["negative_prompt"].change, form.controls["seed"].input]
+    worded += [form.style.change, form.randomise.input]
+    gr.on(worded, page.words, form.inputs, [page.prompt.words], trigger_mode="always_last", **raw)
     sides = [side.change for side in size]
     gr.on(sides, page.follow_size, [*size, in_use], [settings.aspect], trigger_mode="always_last", **raw)
 

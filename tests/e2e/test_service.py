@@ -51,9 +51,9 @@ def test_the_page_is_up_before_torch():
     """Building everything the page needs imports neither torch nor the model libraries."""
     script = (
         "import sys, app, cascade_app.serving.local; from cascade_app.ui.blocks import build_ui, launch_options;"
-        "from cascade_app.gallery.store import PictureStore; from cascade_app.settings import Settings; from pathlib import Path;"
+        "from cascade_app.gallery.gallery import Gallery; from cascade_app.settings import Settings; from pathlib import Path;"
         "backend = cascade_app.serving.local.LocalBackend(Settings());"
-        "build_ui(backend, PictureStore(Path('pictures')), checkpoint='pocket'); launch_options();"
+        "build_ui(backend, Gallery(Path('pictures')), checkpoint='pocket'); launch_options();"
         "print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)

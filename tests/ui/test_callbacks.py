@@ -10,52 +10,157 @@ import pytest
 
 from cascade_app import published
 from cascade_app.errors import CascadeError, CheckpointDamaged, RenderFailed
-from cascade_app.gallery.store import PictureStore
 from cascade_app.serving.backend import BackendStatus
-from cascade_app.ui.blocks import build_ui, lay_out
-from cascade_app.ui.callbacks import UNEXPECTED, Page, Turn
+from cascade_app.ui.blocks import build_ui
+from cascade_app.ui.callbacks import Page
 from cascade_app.ui.checkpoint_panel import choices
+from cascade_app.ui.elements import UNEXPECTED, Turn
+from cascade_app.ui.gallery_panel import Browse
+from cascade_app.ui.session import Table
+from cascade_app.ui.variations_panel import MANNERS, RESULTS
 from tests.fakes import FakeBackend
+from tests.ui.conftest import visitor
 from tests.ui.test_form import sent
 
-
-@pytest.fixture
-def page(tmp_path) -> Page:
-    with gr.Blocks():
-        return lay_out(FakeBackend(), PictureStore(tmp_path), checkpoint="pocket")
+ME = visitor()
 
 
-def finish(page: Page, pictures=(), **changes) -> dict:
+def press(page: Page, act: str, ids=(), table=None, turn=None, **changes):
+    """The updates of a run, as a press of its button starts it."""
+    turn = turn or Turn()
+    table = table or Table()
+    if act == "generate":
+        page.begin_generate(turn)
+    elif act == "sketch":
+        page.begin_sketch(turn)
+    else:
+        page.begin_make(turn, told(act=act, ids=list(ids)))
+    variation = {"amount": 0.3, "count": 2, "manner": MANNERS[0], "result": RESULTS[0], "new_words": False}
+    extra = {"sketches": 4, **variation}
+    extra |= {name: changes.pop(name) for name in list(changes) if name in extra}
+    return page.run(ME, *sent(**changes), *extra.values(), table, turn)
+
+
+def finish(page: Page, act: str = "generate", ids=(), table=None, **changes) -> dict:
     """All the updates of a run, the later ones over the earlier."""
     merged: dict = {}
-    for update in page.run(*sent(**changes), list(pictures), None, Turn(started=1)):
+    for update in press(page, act, ids, table, **changes):
         merged |= update
     return merged
+
+
+def told(**data) -> gr.EventData:
+    return gr.EventData(None, data)
 
 
 def shown(html: str) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", html).split())
 
 
-def test_one_picture_is_chosen_when_it_is_done(page):
+def kept(page: Page) -> list:
+    """Everything in the visitor's gallery, newest first."""
+    return list(page.album(ME).page().items)
+
+
+def test_one_picture_is_on_the_easel_when_it_is_done(page):
     last = finish(page, seed=7, randomise=False)
-    assert last[page.chosen] == 0 and len(last[page.pictures]) == 1
+    assert last[page.table].ids == (kept(page)[0].id,)
     assert "seed 7" in shown(last[page.stage.facts]) and "Download PNG" in shown(last[page.stage.facts])
     assert last[page.prompt.generate]["interactive"] and not last[page.prompt.cancel]["interactive"]
     assert last[page.form.controls["seed"]] == 7
 
 
-def test_several_pictures_wait_to_be_chosen(page):
+def test_several_pictures_wait_to_be_picked(page):
     last = finish(page, images=3, seed=7, randomise=False)
-    assert last[page.chosen] is None and len(last[page.pictures]) == 3
-    assert len(re.findall('data-pick="[012]"', last[page.stage.easel])) == 3
-    chosen = page.select(last[page.pictures], SimpleNamespace(index=2))
-    assert chosen[page.chosen] == 2 and "seed 9" in shown(chosen[page.stage.facts])
+    table = last[page.table]
+    assert table.look == "sheet" and len(table.ids) == 3
+    assert all(f'data-pick="{id}"' in last[page.stage.easel] for id in table.ids)
+    picked = page.picks(ME, table, told(ids=[table.ids[2]]))
+    assert "seed 9" in shown(picked[page.stage.facts])
+    whole = page.show(ME, table, told(id=table.ids[1]))
+    assert "seed 8" in shown(whole[page.stage.facts]) and whole[page.table].sheet == table.ids
+    back = page.act(ME, whole[page.table], Browse(), told(act="contact"))
+    assert back[page.table].ids == table.ids
 
 
-def test_a_later_run_adds_to_the_session(page):
-    pictures = finish(page)[page.pictures]
-    assert len(finish(page, pictures)[page.pictures]) == 2
+def test_a_sketch_is_a_sheet_of_records_that_are_developed_without_the_prior(page):
+    sheet = finish(page, "sketch", seed=7, randomise=False)[page.table].ids
+    assert [item.kind for item in kept(page)] == ["sketch"] * 4 and len(sheet) == 4
+    priors = page.backend.prior_steps_done
+    developed = finish(page, "develop", sheet[1:3], decoder_steps=3)
+    assert page.backend.prior_steps_done == priors
+    newest = kept(page)[:2]
+    assert {item.parents for item in newest} == {(sheet[1],), (sheet[2],)}
+    assert {(item.kind, item.action, item.request.decoder_steps) for item in newest} == {("picture", "develop", 3)}
+    assert set(developed[page.table].ids) == {item.id for item in newest}
+
+
+def test_a_mixed_lot_is_developed_on_one_sheet_in_its_order(page):
+    sheets = [finish(page, "sketch", prompt=prompt)[page.table].ids for prompt in ("hills", "sea")]
+    lot = (sheets[0][0], sheets[1][0], sheets[0][1])
+    last = finish(page, "develop", lot)
+    album = page.album(ME)
+    assert [album.get(id).parents[0] for id in last[page.table].ids] == list(lot)
+
+
+def test_the_tree_can_be_walked(page):
+    parent = finish(page)[page.table].ids[0]
+    varied = finish(page, "vary", [parent], count=3, amount=0.8)[page.table].ids
+    assert len(varied) == 3 and all(item.kind == "sketch" for item in kept(page)[:3])
+    child = page.show(ME, Table(), told(id=varied[0]))
+    assert "Varied from" in child[page.stage.facts] and f'data-show="{parent}"' in child[page.stage.facts]
+    above = page.show(ME, Table(), told(id=parent))
+    assert "Became" in above[page.stage.facts] and all(f'data-show="{id}"' in above[page.stage.facts] for id in varied)
+
+
+def test_blend_and_new_words(page):
+    first, second = (finish(page, seed=seed, randomise=False)[page.table].ids[0] for seed in (1, 2))
+    blended = finish(page, "blend", [first, second], count=3)[page.table].ids
+    assert [page.album(ME).get(id).parents for id in blended] == [(first, second)] * 3
+    finish(page, "blend", [first], count=2, prompt="a harbour")
+    finish(page, "words", [first], prompt="a harbour", result="pictures")
+    newest = kept(page)[0]
+    assert (newest.action, newest.request.prompt, newest.request.seed) == ("words", "a harbour", 1)
+    assert newest.kind == "picture" and newest.parents == (first,)
+
+
+@pytest.mark.parametrize(("act", "count"), [("vary", 0), ("vary", 2), ("blend", 3), ("develop", 0), ("words", 2), ("paint", 1)])
+def test_an_action_says_how_many_it_takes(page, act, count):
+    sheet = finish(page, "sketch")[page.table].ids
+    sentence = shown(finish(page, act, sheet[:count])[page.prompt.message])
+    assert ("Pick others" in sentence or "Reload" in sentence) and len(kept(page)) == 4
+
+
+def test_anothers_picture_cannot_be_used_or_seen(page):
+    id = finish(page)[page.table].ids[0]
+    other = visitor("b")
+    assert page.table in page.show(other, Table(), told(id=id)) and page.stage.easel not in page.show(other, Table(), told(id=id))
+    assert id not in str(page.open(other)) and id not in str(page.picks(other, Table((id,)), told(ids=[id])))
+    for act in ("delete", "favourite", "reuse_settings", "undo"):
+        page.act(other, Table(ids=(id,), trashed=(id,)), Browse(), told(act=act, ids=[id]))
+    assert [(item.id, item.favourite) for item in kept(page)] == [(id, False)]
+    turn = Turn()
+    page.begin_make(turn, told(act="develop", ids=[id]))
+    (refused,) = page.run(other, *sent(), 4, 0.3, 2, MANNERS[0], RESULTS[0], False, Table(), turn)
+    assert "not in your gallery" in shown(refused[page.prompt.message])
+
+
+def test_opening_the_page_again_brings_everything_back(page):
+    sheet = finish(page, "sketch")[page.table].ids
+    opened = page.open(ME)
+    assert opened[page.table].ids == sheet and all(id in opened[page.stage.row] for id in sheet)
+    (picture,) = finish(page, "develop", sheet[:1])[page.table].ids
+    assert page.open(ME)[page.table].ids == (picture,)
+    assert page.stage.easel not in page.open(visitor("b"))
+
+
+def test_a_browser_without_cookies_is_told(page):
+    nobody = SimpleNamespace(headers={}, username=None)
+    assert "cookie" in shown(page.open(nobody)[page.prompt.message])
+    turn = Turn()
+    page.begin_generate(turn)
+    (refused,) = page.run(nobody, *sent(), 4, 0.3, 2, MANNERS[0], RESULTS[0], False, Table(), turn)
+    assert "cookie" in shown(refused[page.prompt.message]) and refused[page.prompt.generate]["interactive"]
 
 
 def test_bad_input_becomes_its_sentence_and_touches_no_field(page):
@@ -63,14 +168,16 @@ def test_bad_input_becomes_its_sentence_and_touches_no_field(page):
     assert "Prompt is empty" in shown(updates[page.prompt.message])
     assert not set(updates) & set(page.form.controls.values())
     assert updates[page.prompt.generate]["interactive"]
+    for wrong in ({"sketches": 3}, {"sketches": float("nan")}):
+        assert "4 to 16" in shown(finish(page, "sketch", **wrong)[page.prompt.message])
 
 
 def test_a_failed_run_keeps_the_session(page):
-    pictures = finish(page)[page.pictures]
+    table = finish(page)[page.table]
     page.backend.failure = RenderFailed("The device ran out of memory; choose a smaller size.")
-    updates = finish(page, pictures)
+    updates = finish(page, table=table)
     assert shown(updates[page.prompt.message]) == "The device ran out of memory; choose a smaller size."
-    assert updates[page.pictures] == pictures
+    assert updates[page.table] == table and table.ids[0] in updates[page.stage.row]
 
 
 def test_a_bug_is_not_shown_but_logged(page, caplog):
@@ -81,7 +188,7 @@ def test_a_bug_is_not_shown_but_logged(page, caplog):
 
 
 def test_closing_the_run_frees_the_engine(page):
-    run = page.run(*sent(), [], None, Turn(started=1))
+    run = press(page, "generate")
     for _ in range(4):
         next(run)
     assert page.backend.lock.locked()
@@ -89,11 +196,10 @@ def test_closing_the_run_frees_the_engine(page):
     assert not page.backend.lock.locked() and page.backend.closed_early == 1
 
 
-def cancel_after(page: Page, updates: int, pictures: list) -> dict:
+def cancel_after(page: Page, updates: int, table: Table | None = None) -> dict:
     """The last update of a run that is cancelled after some."""
     turn = Turn()
-    page.begin(turn)
-    run = page.run(*sent(), pictures, None, turn)
+    run = press(page, "generate", table=table, turn=turn)
     for _ in range(updates):
         next(run)
     page.cancel(turn)
@@ -102,50 +208,91 @@ def cancel_after(page: Page, updates: int, pictures: list) -> dict:
 
 
 def test_cancel_puts_the_last_picture_back(page):
-    assert "Nothing on the easel" in shown(cancel_after(page, 4, [])[page.stage.easel])
+    assert "Nothing on the easel" in shown(cancel_after(page, 4)[page.stage.easel])
     assert not page.backend.lock.locked() and page.backend.closed_early == 1
-    pictures = finish(page)[page.pictures]
-    last = cancel_after(page, 4, pictures)
-    assert last[page.chosen] == 0 and "Cancelled" in shown(last[page.prompt.message])
+    table = finish(page)[page.table]
+    last = cancel_after(page, 4, table)
+    assert last[page.table] == table and "Cancelled" in shown(last[page.prompt.message])
     assert last[page.prompt.generate]["interactive"] and not last[page.prompt.cancel]["interactive"]
 
 
 def test_cancel_before_the_run_has_its_turn(page):
-    cancel_after(page, 0, [])
+    cancel_after(page, 0)
     assert page.backend.steps_done == 0
 
 
 def test_a_cancelled_run_does_not_cancel_the_next(page):
-    turn = Turn(started=1, cancelled=1)
-    page.begin(turn)
-    *_others, last = page.run(*sent(), [], None, turn)
-    assert len(last[page.pictures]) == 1
+    *_others, last = press(page, "generate", turn=Turn(started=1, cancelled=1))
+    assert len(last[page.table].ids) == 1
 
 
 def test_a_run_cancelled_late_keeps_the_pictures_it_saved(page):
-    turn = Turn(started=1)
-    run = page.run(*sent(images=2), [], None, turn)
-    while page.pictures not in next(run):
+    turn = Turn()
+    run = press(page, "generate", turn=turn, images=2)
+    while page.stage.row not in next(run):
         pass
     page.cancel(turn)
     (last,) = run
-    assert len(last[page.pictures]) == 2  # the second was saved before the run looked again
+    assert len(kept(page)) == 2  # the second was saved before the run looked again
+    assert all(item.id in last[page.stage.row] for item in kept(page))
 
 
-@pytest.mark.parametrize("index", [None, -1, 5, "0", 1.0])
-def test_a_choice_that_is_none_changes_nothing(page, index):
-    pictures = finish(page)[page.pictures]
-    assert list(page.select(pictures, SimpleNamespace(index=index))) == [page.chosen]
+@pytest.mark.parametrize("id", [None, -1, "0", 1.0, ["a"], "0" * 32, {}])
+def test_what_is_no_picture_changes_nothing(page, id):
+    finish(page)
+    assert list(page.show(ME, Table(), told(id=id))) == [page.table]
+    assert "Pick one" in shown(page.picks(ME, Table(look="sheet"), told(ids=[id]))[page.stage.facts])
+    assert list(page.act(ME, Table(), Browse(), told(act="compare", ids=[id]))) == [page.table]
+    assert list(page.act(ME, Table(), Browse(), told(act=id, ids=[id]))) == [page.table]
+    page.act(ME, Table(), Browse(), gr.EventData(None, id))
+    assert len(kept(page)) == 1
 
 
 def test_reuse(page):
-    pictures = finish(page, seed=11, randomise=False, width=352, height=192, prior_steps=9)[page.pictures]
-    seed = page.reuse_seed(pictures, 0)
-    assert seed == {page.form.controls["seed"]: 11, page.form.randomise: False}
-    assert page.reuse_last(pictures) == seed
-    settings = page.reuse_settings(pictures, 0)
+    made = finish(page, seed=11, randomise=False, width=352, height=192, prior_steps=9)[page.table]
+    act = lambda name: page.act(ME, made, Browse(), told(act=name, ids=list(made.ids)))  # noqa: E731
+    seed = {page.form.controls["seed"]: 11, page.form.randomise: False}
+    assert act("reuse_seed") == seed and page.reuse_last(ME) == seed
+    settings = act("reuse_settings")
     assert settings[page.form.controls["prior_steps"]] == 9 and settings[page.settings.aspect]["value"] == "16:9"
-    assert page.form.controls["seed"] not in page.reuse_seed([], None)
+
+
+def test_compare_favourite_delete_and_undo(page):
+    table = finish(page, images=3)[page.table]
+    first, second, third = table.ids
+
+    def act(name, *ids, at=table):
+        return page.act(ME, at, Browse(), told(act=name, ids=list(ids)))
+
+    compared = act("compare", first, third)
+    assert "cs-divider" in compared[page.stage.easel] and compared[page.table].look == "compare"
+    assert 'id="favourite" data-act="favourite" data-key="f" aria-pressed="true"' in act("favourite", first)[page.stage.facts]
+    act("favourite", first, second)
+    assert [item.favourite for item in kept(page)] == [False, True, True]
+    act("favourite", first, second)
+    gone = act("delete", first, second)
+    assert "Bring back" in shown(gone[page.prompt.message]) and [item.id for item in kept(page)] == [third]
+    assert gone[page.table].trashed == (first, second) and first not in gone[page.shelf.shelf]
+    back = act("undo", at=gone[page.table])
+    assert len(kept(page)) == 3 and "2 back" in shown(back[page.prompt.message])
+    assert "nothing to bring back" in shown(act("undo", at=back[page.table])[page.prompt.message])
+
+
+def test_the_gallery_searches_filters_and_turns_its_pages(page, monkeypatch):
+    finish(page, prompt="a red boat")
+    finish(page, "sketch", prompt="a blue hill")
+    seek = lambda search="", filter="All", checkpoint="": page.seek(ME, search, filter, checkpoint)  # noqa: E731
+    count = lambda updates: updates[page.shelf.shelf].count("cs-card")  # noqa: E731
+    assert [count(seek()), count(seek("boat")), count(seek(filter="Sketches")), count(seek(filter="Favourites"))] == [5, 1, 4, 0]
+    assert count(seek(checkpoint="pocket")) == 5 and count(seek("x" * 10**6)) == 0 and count(seek(["a"], {}, 3)) == 5
+    monkeypatch.setattr("cascade_app.ui.browsing.PAGE", 2)
+    at, seen = seek()[page.shelf.at], []
+    for way in ("older", "older", "newer", "newer", "newer"):
+        at = page.act(ME, Table(), at, told(act=way))[page.shelf.at]
+        seen.append(count(page.refilled(page.album(ME), at)))
+    assert seen == [2, 1, 2, 2, 2] and at == Browse()
+    assert page.look(ME, "", "All", "", told(view="easel")) == {page.shelf.at: gr.skip()}
+    assert "5 of 10,000 kept" in shown(page.look(ME, "", "All", "", told(view="gallery"))[page.shelf.shelf])
 
 
 def test_the_plan_line_states_the_size_or_what_is_wrong_with_it(page):
@@ -174,16 +321,16 @@ def test_the_lamp_polls_until_ready_or_failed(page):
     assert shown(updates[page.prompt.message]) == "prior/config.json is missing. Restore it."
 
 
-def test_a_damaged_checkpoint_still_opens_a_page(tmp_path):
+def test_a_damaged_checkpoint_still_opens_a_page(gallery):
     backend = FakeBackend(failure=CheckpointDamaged("model_index.json is missing. Restore it."))
-    assert build_ui(backend, PictureStore(tmp_path), checkpoint="pocket")
+    assert build_ui(backend, gallery, checkpoint="pocket")
 
 
 def test_a_notice_stays_beside_the_finished_picture(page):
     page.backend.notice = "Memory ran short; the weights are streamed."
     last = finish(page)
     assert shown(last[page.prompt.message]) == "Memory ran short; the weights are streamed."
-    assert 'data-kind="note"' in last[page.prompt.message] and len(last[page.pictures]) == 1
+    assert 'data-kind="note"' in last[page.prompt.message] and len(last[page.table].ids) == 1
 
 
 def test_choosing_a_checkpoint_sets_the_form_to_it(page):
@@ -249,14 +396,14 @@ def test_a_licence_is_asked_for_until_it_is_accepted(page):
 
 
 def test_reusing_a_picture_of_another_checkpoint_brings_its_limits(page):
-    made = finish(page, checkpoint="stable-cascade", width=1536, height=1024, prior_steps=2, decoder_steps=1)
-    settings = page.reuse_settings(made[page.pictures], 0)
+    made = finish(page, checkpoint="stable-cascade", width=1536, height=1024, prior_steps=2, decoder_steps=1)[page.table]
+    settings = page.act(ME, made, Browse(), told(act="reuse_settings", ids=list(made.ids)))
     controls = page.form.controls
     assert settings[controls["checkpoint"]] == settings[page.settings.checkpoint.in_use] == "stable-cascade"
     assert (settings[controls["width"]]["value"], settings[controls["width"]]["maximum"]) == (1536, 2048)
     assert "3.6B" in shown(settings[page.header])
     page.backend.failure = CheckpointDamaged("prior/config.json is missing. Restore it.")
-    assert list(page.reuse_settings(made[page.pictures], 0)) == [page.prompt.message]
+    assert list(page.act(ME, made, Browse(), told(act="reuse_settings", ids=list(made.ids)))) == [page.prompt.message]
 
 
 def test_the_system_panel(page):
@@ -268,7 +415,7 @@ def test_the_system_panel(page):
     assert shown(page.read_system()) == "The engine is still loading."
 
 
-def test_only_generate_is_public(tmp_path):
-    blocks = build_ui(FakeBackend(), PictureStore(tmp_path), checkpoint="pocket")
+def test_only_generate_is_public(gallery):
+    blocks = build_ui(FakeBackend(), gallery, checkpoint="pocket")
     public = [fn.api_name for fn in blocks.fns.values() if fn.api_visibility != "private"]
     assert public == ["generate"]

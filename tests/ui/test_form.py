@@ -25,7 +25,7 @@ def form(tmp_path):
 def sent(**changes):
     """What the browser sends for an untouched form, but for `changes`."""
     values = {name: FIELD[name].default for name in ON_PAGE}
-    values |= {"prompt": "hills", "width": 256, "height": 256, "seed": 0, "randomise": True}
+    values |= {"prompt": "hills", "width": 256, "height": 256, "seed": 0, "style": "", "randomise": True}
     return list((values | changes).values())
 
 
