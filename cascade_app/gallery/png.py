@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from cascade_app.errors import InvalidRequest
+from cascade_app.gallery.chunks import contents, is_whole_png
 from cascade_app.record import Record
 from cascade_app.request import GenerationRequest
 
@@ -43,19 +44,26 @@ def encode_png(image: Image.Image, record: Record) -> bytes:
 
 
 def read_record(path: Path) -> Record:
-    """The record inside a PNG that `encode_png` made.
+    """The record inside a PNG that `encode_png` made. No pixel is decoded.
 
     Raises:
-        InvalidRequest: not a PNG, or one without (readable) settings of ours.
+        InvalidRequest: not a whole PNG, or one without (readable) settings of ours.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            text = image.info.get(REQUEST_KEY)
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise InvalidRequest(f"{path.name} is not a readable PNG file. Choose a picture saved by Cascade Studio.") from error
-    if not isinstance(text, str):
+        with path.open("rb") as file:
+            found = contents(file, wanted=frozenset({REQUEST_KEY}))
+            whole = found.format == "PNG" and is_whole_png(file)
+    except (OSError, InvalidRequest) as error:
+        raise _no_png(path) from error
+    if not whole:
+        raise _no_png(path)
+    if REQUEST_KEY not in found.texts:
         raise InvalidRequest(f"{path.name} holds no Cascade Studio settings. Choose the original download, not a copy.")
-    return Record.from_json(text)
+    return Record.from_json(found.texts[REQUEST_KEY])
+
+
+def _no_png(path: Path) -> InvalidRequest:
+    return InvalidRequest(f"{path.name} is not a readable PNG file. Choose a picture saved by Cascade Studio.")
 
 
 def read_request(path: Path) -> GenerationRequest:

@@ -4,6 +4,11 @@
     GET  pictures/<id>/plain.png           pixels alone; also .jpg and .webp
     GET  pictures/<id>/thumbnail.jpg
     GET  pictures/selection.zip?ids=a,b    several, each with its settings as JSON
+    POST pictures                          a dropped file as the body: kept if it is ours, its settings read if not
+
+The answer to a dropped file is JSON: `id` of the row (null where it was not kept), `source`, `values` for the form by their
+names, `notes` in sentences; or `error`, a sentence, with 400, 403, 413 or 507. Nothing of it goes through Gradio's cache,
+from where anyone who knows an address could fetch it.
 
 `?download` makes the browser save instead of show. Somebody else's picture is answered like one that never was: 404, and the
 same few bytes. `app_options` is what `Blocks.launch(app_kwargs=...)` takes. Knows nothing of Gradio or of the page.
@@ -16,14 +21,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from cascade_app.errors import NotInGallery, NoVisitor
+from cascade_app.errors import GalleryError, InvalidRequest, NotInGallery, NoVisitor
 from cascade_app.gallery.downloads import FORMATS, MEDIA_TYPES, as_format, zipped
 from cascade_app.gallery.gallery import Album, Gallery
+from cascade_app.gallery.intake import take_in
+from cascade_app.gallery.limits import size
+from cascade_app.gallery.reading import UploadLimits
 from cascade_app.serving.visitors import Visitors, visitor_asking
 
 SELECTION_LIMIT = 500  # pictures in a zip
@@ -37,10 +46,11 @@ _SAFE = {
 }
 
 
-def app_options(gallery: Gallery) -> dict[str, Any]:
-    """Routes and middleware for the web application that serves the page."""
-    pictures = Pictures(gallery)
+def app_options(gallery: Gallery, limits: UploadLimits | None = None) -> dict[str, Any]:
+    """Routes and middleware for the web application that serves the page. `limits` are those of dropped files."""
+    pictures = Pictures(gallery, limits or UploadLimits())
     routes = [
+        Route("/pictures", pictures.drop, methods=["POST"]),
         Route("/pictures/selection.zip", pictures.selection),
         Route("/pictures/{id}/thumbnail.jpg", pictures.thumbnail),
         Route("/pictures/{id}/plain.{suffix}", pictures.plain),
@@ -50,10 +60,10 @@ def app_options(gallery: Gallery) -> dict[str, Any]:
 
 
 class Pictures:
-    """The answers. Plain functions, so that they run beside the event loop and not in it."""
+    """The answers. Most are plain functions, so that they run beside the event loop and not in it."""
 
-    def __init__(self, gallery: Gallery) -> None:
-        self.gallery = gallery
+    def __init__(self, gallery: Gallery, limits: UploadLimits) -> None:
+        self.gallery, self.limits = gallery, limits
 
     def picture(self, request: Request) -> Response:
         return self._one(request, as_format, mark="whole")
@@ -87,6 +97,28 @@ class Pictures:
 
         headers = {**_SAFE, "Content-Disposition": 'attachment; filename="cascade-studio.zip"'}
         return StreamingResponse(zipped(rest()), media_type=MEDIA_TYPES["zip"], headers=headers)
+
+    async def drop(self, request: Request) -> Response:
+        """A file as the request's body. Only from our own page: another site must not put pictures into a gallery."""
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            return _refused("Pictures are only taken from this page itself.", 403)
+        data = bytearray()
+        async for part in request.stream():
+            data += part
+            if len(data) > self.limits.n_bytes:
+                return _refused(f"The file is larger than {size(self.limits.n_bytes)}, the limit.", 413)
+        try:
+            taken = await run_in_threadpool(lambda: take_in(self._album(request), bytes(data), self.limits))
+        except InvalidRequest as error:
+            return _refused(error.message, 400)
+        except NoVisitor as error:
+            return _refused(error.message, 403)
+        except GalleryError as error:
+            return _refused(error.message, 507)
+        restored = taken.restored
+        answer = {"id": taken.item.id if taken.item else None, "source": restored.source, "values": restored.values,
+                  "notes": restored.notes}  # fmt: skip
+        return JSONResponse(answer, headers=_SAFE)
 
     def _one(self, request: Request, make: Callable[[Path, str], bytes], *, mark: str) -> Response:
         id, suffix = request.path_params["id"], request.path_params["suffix"]
@@ -130,6 +162,10 @@ def _content(request: Request, suffix: str, *, etag: str, make: Callable[[], byt
     if headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(make(), media_type=MEDIA_TYPES[suffix], headers=headers)
+
+
+def _refused(sentence: str, status: int) -> Response:
+    return JSONResponse({"error": sentence}, status, headers=_SAFE)
 
 
 def _not_found() -> Response:

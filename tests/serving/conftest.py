@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from cascade_app.gallery.gallery import Gallery
+from cascade_app.gallery.reading import UploadLimits
 from cascade_app.serving.pictures import app_options
 from cascade_app.serving.visitors import visitor_of
 from tests.gallery.test_gallery import PICTURE, record_of
@@ -35,8 +36,9 @@ def serve(gallery: Gallery, **options) -> Iterator[str]:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     blocks.launch(
-        server_port=port, prevent_thread_lock=True, quiet=True, ssr_mode=False, app_kwargs=app_options(gallery), **options
-    )
+        server_port=port, prevent_thread_lock=True, quiet=True, ssr_mode=False,
+        app_kwargs=app_options(gallery, UploadLimits(n_bytes=2_000_000)), **options,
+    )  # fmt: skip
     yield f"http://127.0.0.1:{port}"
     blocks.close(verbose=False)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
 from PIL import Image
 
-from cascade_app.gallery.png import read_record
-from tests.gallery.test_gallery import PICTURE
+from cascade_app.gallery.png import encode_png, read_record
+from cascade_app.gallery.reading import read
+from tests.gallery.test_gallery import PICTURE, record_of
 from tests.serving.conftest import keep, serve
 
 FORMS = ("{id}.png", "{id}.jpg", "{id}.webp", "{id}/plain.png", "{id}/plain.jpg", "{id}/plain.webp", "{id}/thumbnail.jpg",
@@ -137,3 +139,50 @@ def test_where_a_login_is_set_up_it_decides(gallery):
         assert stolen.post("/gradio_api/run/keep", json={"data": ["x"]}).status_code == 401
     finally:
         next(served, None)
+
+
+def drop(client, data: bytes, **headers: str):
+    return client.post("/pictures", content=data, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def test_a_dropped_download_is_in_the_other_visitors_gallery_too(browser):
+    owner, other = browser(), browser()
+    id = keep(owner, "a boat")
+    data = owner.get(f"/pictures/{id}.png").content
+    assert other.get(f"/pictures/{id}.png").status_code == 404
+    answer = drop(other, data).json()
+    # the picture of these tests has another size than its settings say, so that it is not kept
+    assert answer["id"] is None and answer["source"] == "ours" and answer["values"]["prompt"] == "a boat"
+    assert "changed after it was saved" in answer["notes"][0]
+    with Image.open(io.BytesIO(data)) as image:
+        kept = encode_png(image.resize((256, 256)), replace(read_record_of(data), id=id))
+    answer = drop(other, kept).json()
+    assert answer["id"] == id and answer["notes"] == []
+    assert other.get(f"/pictures/{id}.png").status_code == 200
+    assert owner.get(f"/pictures/{id}.png").content == data, "the owner's own is another file"
+
+
+def read_record_of(data: bytes):
+    return read(data).record
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "sentence"),
+    [(b"", 400, "no PNG"), (b"hello", 400, "no PNG"), (b"\x89PNG\r\n\x1a\n", 400, "damaged"),
+     (bytes(2_000_001), 413, "larger than 2 MB")],
+    ids=["empty", "text", "cut off", "too large"],
+)  # fmt: skip
+def test_what_cannot_be_taken_is_refused_in_a_sentence(browser, data: bytes, status: int, sentence: str):
+    answer = drop(browser(), data)
+    assert answer.status_code == status and sentence in answer.json()["error"]
+    assert answer.json()["error"].isprintable()
+
+
+def test_nobody_can_put_pictures_into_anothers_gallery(browser, gallery):
+    data = encode_png(PICTURE.copy().resize((256, 256)), record_of("planted"))
+    stranger, victim = browser(opened=False), browser()
+    assert drop(stranger, data).status_code == 403
+    for site in ("cross-site", "same-site"):
+        assert drop(victim, data, Sec_Fetch_Site=site).status_code == 403
+    assert drop(victim, data, Sec_Fetch_Site="same-origin").json()["id"]
+    assert victim.put("/pictures", content=data).status_code == 405
