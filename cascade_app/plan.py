@@ -17,7 +17,8 @@ from cascade_app.catalogue import CheckpointSpec
 from cascade_app.errors import InvalidRequest
 from cascade_app.negative import Negative
 from cascade_app.request import FIELD, SEED_LIMIT, GenerationRequest
-from cascade_app.words import weigh
+from cascade_app.wordbook import Wordbook
+from cascade_app.words import Words, draw, expand
 from cascade_app.work import WHOLE, Origin, Work
 
 VQGAN_FACTOR = 4  # Stage A: pixels a side for each cell of Stage B's latent
@@ -28,7 +29,9 @@ class GenerationPlan:
     """What will be computed. Shapes are (channels, height, width) of one image; sizes are pixels.
 
     Attributes:
+        request: as it was asked for; `own_request` is what an image is made from and recorded with.
         origins: where each image comes from, one an image.
+        words: what each image is told, drawn out of the request's words by its seed.
         prior_steps: Stage C steps each image goes through: fewer from a source, none where a negative is developed.
         sketch: it ends with Stage C.
     """
@@ -40,6 +43,7 @@ class GenerationPlan:
     prior_shape: tuple[int, int, int]
     decoder_shape: tuple[int, int, int]
     origins: tuple[Origin, ...]
+    words: tuple[Words, ...]
     prior_steps: tuple[int, ...]
     sketch: bool
     guides_prior: bool
@@ -84,21 +88,23 @@ def draw_seed(request: GenerationRequest) -> GenerationRequest:
     return request if request.seed is not None else request.with_seed(secrets.randbelow(SEED_LIMIT))
 
 
-def make_plan(request: GenerationRequest, spec: CheckpointSpec, work: Work = WHOLE) -> GenerationPlan:
-    """Decide shapes, seeds and passes.
+def make_plan(
+    request: GenerationRequest, spec: CheckpointSpec, work: Work = WHOLE, *, book: Wordbook | None = None
+) -> GenerationPlan:
+    """Decide shapes, seeds, words and passes. `book` has the wildcards, by default those that come with the app.
 
     Raises:
-        InvalidRequest: the size is not one this checkpoint can make, the seed is still open, or `work` does not fit both.
+        InvalidRequest: the size is not one this checkpoint can make, the words cannot be drawn, the seed is still open, or
+            `work` does not fit.
     """
+    book = book or Wordbook.of()
     if request.seed is None:
         raise InvalidRequest("The seed is not fixed yet; draw one before planning.", field="seed")
-    for text in (request.prompt, request.negative_prompt):
-        weigh(text)
     width = _checked_side("width", request.width, spec)
     height = _checked_side("height", request.height, spec)
     cells = [math.ceil(side / spec.prior_factor) for side in (height, width)]
     prior_shape = (spec.prior_channels, *cells)
-    origins = work.origins or _plain_origins(request, work)
+    origins = tuple(_drawn(origin, book) for origin in work.origins or _plain_origins(request, work))
     _check_origins(origins, work)
     for negative in _negatives(origins):
         _check_shape(negative, prior_shape, spec, f"{width} x {height} px")
@@ -111,6 +117,7 @@ def make_plan(request: GenerationRequest, spec: CheckpointSpec, work: Work = WHO
         prior_shape=prior_shape,
         decoder_shape=(spec.decoder_channels, height // VQGAN_FACTOR, width // VQGAN_FACTOR),
         origins=origins,
+        words=tuple(expand(request, book, seed=origin.seed) for origin in origins),
         prior_steps=prior_steps,
         sketch=work.sketch,
         guides_prior=request.prior_guidance > 1 and any(prior_steps),
@@ -121,6 +128,15 @@ def make_plan(request: GenerationRequest, spec: CheckpointSpec, work: Work = WHO
 def _plain_origins(request: GenerationRequest, work: Work) -> tuple[Origin, ...]:
     action = "sketch" if work.sketch else "generate"
     return tuple(Origin((request.seed + index) % SEED_LIMIT, action) for index in range(request.images))
+
+
+def _drawn(origin: Origin, book: Wordbook) -> Origin:
+    """The origin with the words it is blended with drawn out."""
+    start = origin.start
+    if start is None or not start.blend:
+        return origin
+    text = draw(start.blend_prompt, book, seed=origin.seed, name="negative_prompt")  # as that one it may be empty
+    return replace(origin, start=replace(start, blend_prompt=text))
 
 
 def steps_from(origin: Origin, steps: int) -> int:
@@ -166,8 +182,12 @@ def _check_shape(negative: Negative, shape: tuple[int, int, int], spec: Checkpoi
 
 
 def own_request(plan: GenerationPlan, seed: int) -> GenerationRequest:
-    """The request that makes one picture of `plan` alone: its own seed, one image, the real size."""
-    return replace(plan.request, seed=seed, images=1, width=plan.width, height=plan.height)
+    """The request that makes one picture of `plan` alone: its own seed and words, one image, the real size."""
+    words = plan.words[plan.seeds.index(seed)]  # of the same text, so the same for each image of this seed
+    return replace(
+        plan.request, prompt=words.prompt, negative_prompt=words.negative_prompt, seed=seed, images=1,
+        width=plan.width, height=plan.height,
+    )  # fmt: skip
 
 
 def _checked_side(name: str, side: int | None, spec: CheckpointSpec) -> int:

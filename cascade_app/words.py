@@ -14,25 +14,34 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cascade_app.errors import InvalidRequest
 from cascade_app.request import FIELD, GenerationRequest, shown
-from cascade_app.wordbook import Style, Wordbook
+from cascade_app.wordbook import Wordbook
 
 STRONGER = 1.1  # what a bracket without a number means, as in other tools
 WEIGHT_LIMIT = 3.0
 DEPTH_LIMIT = 16  # brackets in brackets, wildcards in wildcards
 DRAWS_LIMIT = 200
+UNREAD_LISTED = 2
 SHOWN_LEFT = 300  # characters of what was left out
 _LENGTH_LIMIT = int(FIELD["prompt"].maximum)
 
 _ESCAPED = re.compile(r"\\([()\[\]{}|_:\\])")
 _WILDCARD = re.compile(r"__(?!_)([\w./-]{1,60}?)__")
-_MET = re.compile(rf"\\.|{_WILDCARD.pattern}", re.DOTALL)
+_MET = re.compile(rf"\\.|\{{|{_WILDCARD.pattern}", re.DOTALL)  # what is drawn, or stands behind a backslash
 _CHANCE = re.compile(r"\s*(\d{1,4}(?:\.\d{1,4})?)::")
 _NUMBER = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*$")
+
+
+@dataclass(frozen=True)
+class Words:
+    """What one image is told, drawn out."""
+
+    prompt: str
+    negative_prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,39 +55,39 @@ class Span:
 # --- before the run ---
 
 
-def expand(request: GenerationRequest, book: Wordbook, *, style: str = "") -> GenerationRequest:
-    """`request` with the style's words around its prompts, alternatives and wildcards drawn from its seed, weights kept.
+def styled(request: GenerationRequest, book: Wordbook, *, style: str) -> GenerationRequest:
+    """`request` with the words of the style around its own, nothing drawn yet; "" is no style. Raises InvalidRequest."""
+    if not style:
+        return request
+    chosen = book.style(style)
+    negative = ", ".join(part for part in (request.negative_prompt, chosen.negative) if part)
+    return replace(request, prompt=chosen.prompt.replace("{prompt}", request.prompt, 1), negative_prompt=negative)
 
-    The same seed, text and files give the same words; prompt and negative prompt are drawn apart. All images of a run share
-    the words of its first seed.
+
+def expand(request: GenerationRequest, book: Wordbook, *, seed: int) -> Words:
+    """The words of the image of `seed`: alternatives and wildcards of both prompts drawn, weights checked and kept.
+
+    The same seed, text and files give the same words, alone or among other images. The two prompts are drawn apart.
 
     Raises:
-        InvalidRequest: the seed is open, there is no such style or wildcard, a bracket or weight is wrong, or it got too long.
+        InvalidRequest: there is no such wildcard, a bracket or weight is wrong, or a text gets too long.
     """
-    if request.seed is None:
-        raise InvalidRequest("The seed is not fixed yet; draw one before the words are drawn.", field="seed")
-    texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
-    if style:
-        texts = styled(texts, book.style(style))
-    for name, text in texts.items():
-        try:
-            texts[name] = FIELD[name].parse(_Draw(f"{request.seed}/{name}", book).whole(text))
-            weigh(texts[name])
-        except InvalidRequest as error:
-            raise FIELD[name].error(error.message) from None
-    return replace(request, **texts)
+    return Words(*(draw(getattr(request, name), book, seed=seed, name=name) for name in ("prompt", "negative_prompt")))
+
+
+def draw(text: str, book: Wordbook, *, seed: int, name: str = "prompt") -> str:
+    """One text drawn out, as `expand` does it; `name` is the field it belongs to."""
+    try:
+        drawn = FIELD[name].parse(_Draw(f"{seed}/{name}", book).whole(text))
+        weigh(drawn)
+    except InvalidRequest as error:
+        raise FIELD[name].error(error.message) from None
+    return drawn
 
 
 def draws(text: str) -> bool:
     """Whether the seed has a say in what `text` becomes."""
-    text = _ESCAPED.sub("", text)
-    return "{" in text or _WILDCARD.search(text) is not None
-
-
-def styled(texts: dict[str, str], style: Style) -> dict[str, str]:
-    """The prompts within the style's words."""
-    negative = ", ".join(part for part in (texts["negative_prompt"], style.negative) if part)
-    return {"prompt": style.prompt.replace("{prompt}", texts["prompt"], 1), "negative_prompt": negative}
+    return any(piece[0][0] != "\\" for piece in _MET.finditer(text))
 
 
 class _Draw:
@@ -201,14 +210,29 @@ def heard(text: str) -> str:
     return "".join(span.text for span in weigh(text))
 
 
-def cut_sentence(prompt: str, at: int, *, what: str) -> str:
-    """Tells the user that of `prompt`, which `what` names, the encoder reads no further than `at` in its words."""
+def unread(words: Sequence[Words], cut_at: Callable[[str], int | None]) -> str:
+    """What the encoder will not read of a run's words, a sentence for each text; "" if nothing.
+
+    `cut_at` says where in the words of a text (brackets gone) it stops reading, None for nowhere.
+    """
+    texts = {one.prompt: "prompt" for one in words} | {one.negative_prompt: "negative prompt" for one in words}
+    several = len({one.prompt for one in words}) > 1
+    found = [(text, cut_at(text), f"{what} {shown(text)}" if several else what) for text, what in texts.items()]
+    cuts = [(text, at, what) for text, at, what in found if at is not None]
+    sentences = [f"{_cut_sentence(text, at, what)}." for text, at, what in cuts[:UNREAD_LISTED]]
+    if len(cuts) > UNREAD_LISTED:
+        sentences.append(f"The same goes for {len(cuts) - UNREAD_LISTED} more.")
+    return " ".join(sentences)
+
+
+def _cut_sentence(prompt: str, at: int, what: str) -> str:
     words = heard(prompt)
-    while at and not words[at - 1].isspace() and words[at - 1].isalnum() and words[at].isalnum():
+    while at and words[at - 1].isalnum() and words[at].isalnum():
         at -= 1  # a word that is half read is not read
     count, left = len(words[:at].split()), " ".join(words[at:].split())
     left = left if len(left) <= SHOWN_LEFT else left[:SHOWN_LEFT].rsplit(" ", 1)[0] + " ..."
-    return f"The encoder reads the first {count} words of the {what}; left out: {left}"
+    first = "word" if count == 1 else f"{count} words"
+    return f"The encoder reads the first {first} of the {what}; left out: {left}"
 
 
 class _Frame:

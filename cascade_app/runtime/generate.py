@@ -39,6 +39,7 @@ from cascade_app.runtime.loader import Checkpoint, Preview
 from cascade_app.runtime.manager import Lease, PipelineManager
 from cascade_app.runtime.origins import decoder_noise, prior_noise, texts_of, to_latents, to_negative, words_of
 from cascade_app.runtime.progress import Progress
+from cascade_app.wordbook import Wordbook
 from cascade_app.work import WHOLE, Work
 
 Begin = Callable[[tuple[int, ...], Residency], Iterator[SampleStep]]  # indices, residency -> the stage's steps
@@ -54,7 +55,7 @@ def generate(manager: PipelineManager, request: GenerationRequest, work: Work = 
         RenderFailed: memory ran out under every placement, or the networks returned numbers that are none.
     """
     spec = find_checkpoint(request.checkpoint)
-    plan = make_plan(draw_seed(request), spec, work)
+    plan = make_plan(draw_seed(request), spec, work, book=Wordbook.of(manager.settings.data_dir))
     yield from fetch(spec, manager.settings)
     spec = find_checkpoint(request.checkpoint)  # knows now where the fetched files are
     with manager.turnstile.ticket() as ticket:
@@ -95,7 +96,7 @@ class _Run:
     def events(self) -> Iterator[Event]:
         indices = tuple(range(len(self.plan.seeds)))
         yield StageStarted("conditioning", 1, indices)
-        if unread := self.manager.unread(self.checkpoint.spec, self.plan.request):
+        if unread := self.manager.unread(self.plan):
             yield Notice(unread)
         yield from self._conditioning()
         self.progress.mark("conditioning")
@@ -117,18 +118,18 @@ class _Run:
 
     def _texts(self) -> Iterator[str]:
         plan = self.plan
-        for origin in plan.origins:
-            yield from texts_of(origin, plan.request.prompt)
-        if plan.guides_prior or plan.guides_decoder:
-            yield plan.request.negative_prompt
+        for origin, words in zip(plan.origins, plan.words, strict=True):
+            yield from texts_of(origin, words.prompt)
+            if plan.guides_prior or plan.guides_decoder:
+                yield words.negative_prompt
 
     def _words(self, batch: tuple[int, ...]) -> tuple[PromptEmbeds, PromptEmbeds]:
         """What the images `batch` are to show and what not, a row an image."""
-        request = self.plan.request
-        wanted = [words_of(self.plan.origins[index], request.prompt, self.embeds) for index in batch]
-        unwanted = self.embeds.get(request.negative_prompt, wanted[0])  # read with guidance only
-        device = self.offload.device
-        return PromptEmbeds.cat(wanted).to(device), unwanted.repeat(len(batch)).to(device)
+        plan, device = self.plan, self.offload.device
+        wanted = [words_of(plan.origins[index], plan.words[index].prompt, self.embeds) for index in batch]
+        # Read with guidance only.
+        unwanted = [self.embeds.get(plan.words[index].negative_prompt, wanted[0]) for index in batch]
+        return PromptEmbeds.cat(wanted).to(device), PromptEmbeds.cat(unwanted).to(device)
 
     def _images(self, indices: tuple[int, ...]) -> Iterator[Event]:
         """All of this run's stages for the images `indices`."""

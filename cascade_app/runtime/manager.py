@@ -16,11 +16,10 @@ from typing import Any
 import psutil
 import torch
 
-from cascade_app.catalogue import CheckpointSpec
+from cascade_app.catalogue import CheckpointSpec, find_checkpoint
 from cascade_app.diffusion.conditioning import PromptEmbeds, cut_at, encode_weighted
 from cascade_app.errors import SettingsError
 from cascade_app.plan import GenerationPlan
-from cascade_app.request import GenerationRequest
 from cascade_app.runtime.lease import Turnstile
 from cascade_app.runtime.loader import Checkpoint, load_checkpoint
 from cascade_app.runtime.memory import PARTS, Placement, candidates, choose
@@ -29,7 +28,7 @@ from cascade_app.runtime.precision import choose_precision
 from cascade_app.runtime.progress import Pace
 from cascade_app.settings import Settings
 from cascade_app.system import PartReport, SystemReport
-from cascade_app.words import cut_sentence
+from cascade_app.words import unread
 
 _KEPT_PROMPTS = 256
 _HOST_SHARE = 0.6  # of the memory that is free or ours, for weights kept on the host
@@ -174,12 +173,10 @@ class PipelineManager:
         self._embeds.move_to_end(key)
         return self._embeds[key].to(offload.device)
 
-    def unread(self, spec: CheckpointSpec, request: GenerationRequest) -> str:
+    def unread(self, plan: GenerationPlan) -> str:
         """What the encoder will not read of the prompts, in a sentence each; "" if nothing, or if it is not loaded."""
-        loaded = self._checkpoints.get(str(spec.folder))
-        texts = {"prompt": request.prompt, "negative prompt": request.negative_prompt} if loaded else {}
-        cuts = [(what, text, cut_at(loaded.tokenizer, text)) for what, text in texts.items()]
-        return " ".join(f"{cut_sentence(text, at, what=what)}." for what, text, at in cuts if at is not None)
+        loaded = self._checkpoints.get(str(find_checkpoint(plan.request.checkpoint).folder))
+        return unread(plan.words, lambda text: cut_at(loaded.tokenizer, text)) if loaded else ""
 
     def placement(self) -> Placement | None:
         """That of the last run; None before the first."""

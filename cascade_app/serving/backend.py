@@ -43,9 +43,9 @@ class Backend(Protocol):
     def plan(self, request: GenerationRequest, work: Work = WHOLE) -> GenerationPlan:
         """What they would make, without making it; an open seed is drawn. Raises InvalidRequest, CheckpointError."""
 
-    def unread(self, request: GenerationRequest) -> str:
-        """What the encoder will not read of an expanded request's prompts, in a sentence each; "" if nothing, or not known
-        while the checkpoint is not loaded. Returns at once. Raises InvalidRequest, CheckpointError."""
+    def unread(self, plan: GenerationPlan) -> str:
+        """What the encoder will not read of a plan's words, in a sentence each; "" if nothing, or not known because the
+        checkpoint is not loaded yet. Returns at once. Raises CheckpointError."""
 
     def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
         """Run `request` (an open seed is drawn), or the share of it that `work` says, yielding events; see `events.py`.

@@ -19,6 +19,7 @@ from cascade_app.request import GenerationRequest
 from cascade_app.serving.backend import BackendStatus
 from cascade_app.settings import Settings
 from cascade_app.system import SystemReport
+from cascade_app.wordbook import Wordbook
 from cascade_app.work import WHOLE, Work
 
 if TYPE_CHECKING:
@@ -105,10 +106,11 @@ class LocalBackend:
             self.start()
 
     def plan(self, request: GenerationRequest, work: Work = WHOLE) -> GenerationPlan:
-        return make_plan(draw_seed(request), find_checkpoint(request.checkpoint), work)
+        book = Wordbook.of(self._settings.data_dir)
+        return make_plan(draw_seed(request), find_checkpoint(request.checkpoint), work, book=book)
 
-    def unread(self, request: GenerationRequest) -> str:
-        return self._manager.unread(find_checkpoint(request.checkpoint), request) if self._manager else ""
+    def unread(self, plan: GenerationPlan) -> str:
+        return self._manager.unread(plan) if self._manager else ""
 
     def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
         request = self.plan(request, work).request  # refuses what cannot be made before anyone waits for it

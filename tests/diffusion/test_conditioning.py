@@ -7,7 +7,7 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from cascade_app.diffusion.conditioning import cut_at, encode_prompts, encode_weighted, token_weights
-from cascade_app.words import cut_sentence, heard
+from cascade_app.words import Words, heard, unread
 from tests.small import revive, small_text_encoder, small_tokenizer
 
 LONG = " ".join(f"a red boat over the blue sea {n}" for n in "abcdefgh")
@@ -113,5 +113,5 @@ def test_where_the_prompt_is_cut(encoder):
     read = len(tokenizer(LONG[:at]).input_ids) - 2
     assert read == tokenizer.model_max_length - 2 and len(tokenizer(LONG[:at] + " red").input_ids) - 2 == read + 1
     count = len(LONG[:at].split())
-    sentence = cut_sentence(marked, at, what="prompt")
+    sentence = unread([Words(marked)], lambda text: cut_at(tokenizer, text))
     assert sentence.startswith(f"The encoder reads the first {count} words of the prompt; left out: {words[count]} ")
