@@ -15,14 +15,17 @@ from typing import Any, Literal
 
 import gradio as gr
 from gradio.data_classes import FileDataDict
+from gradio.utils import get_upload_folder
 
 from cascade_app.catalogue import CheckpointSpec
 from cascade_app.errors import CascadeError
 from cascade_app.events import Finished, ImageSaved, RunStarted
-from cascade_app.gallery.store import PictureStore, record
+from cascade_app.gallery.gallery import Gallery
+from cascade_app.gallery.store import record
 from cascade_app.plan import GenerationPlan
 from cascade_app.request import FIELDS, Field, GenerationRequest
 from cascade_app.serving.backend import Backend
+from cascade_app.serving.handover import HandOver, hand_over
 from cascade_app.serving.offer import check_offered
 
 API_RUNS_AT_ONCE = 4  # calls that may wait for the engine inside it; the rest wait in the queue
@@ -35,18 +38,19 @@ _TYPES: dict[str, Any] = {"text": str, "int": int, "float": float, "choice": str
 _log = logging.getLogger(__name__)
 
 
-def add_api(backend: Backend, store: PictureStore, spec: CheckpointSpec) -> None:
+def add_api(backend: Backend, gallery: Gallery, spec: CheckpointSpec) -> None:
     """Register the endpoint in the Blocks being built. `spec` is the checkpoint a call without one uses."""
-    gr.api(endpoint(backend, store, spec), api_name="generate", concurrency_limit=API_RUNS_AT_ONCE)
+    gr.api(endpoint(backend, gallery, spec), api_name="generate", concurrency_limit=API_RUNS_AT_ONCE)
 
 
-def endpoint(backend: Backend, store: PictureStore, spec: CheckpointSpec) -> Callable[..., tuple[list, dict]]:
+def endpoint(backend: Backend, gallery: Gallery, spec: CheckpointSpec) -> Callable[..., tuple[list, dict]]:
     """The function behind `/generate`, with a parameter a field, its type, default and help."""
     names = [field.name for field in FIELDS]
 
-    def generate(*sent: Any, **named: Any) -> Any:
+    def generate(http: gr.Request, *sent: Any, **named: Any) -> Any:
         values = {**dict(zip(names, sent, strict=False)), **named}
         try:
+            store = hand_over(gallery, http, Path(get_upload_folder()))
             return run_to_end(backend, store, _request(values, spec))
         except CascadeError as error:
             raise gr.Error(error.message, print_exception=False) from error
@@ -59,13 +63,14 @@ def endpoint(backend: Backend, store: PictureStore, spec: CheckpointSpec) -> Cal
 
     parameters = [_parameter(field, spec) for field in FIELDS]
     returns = tuple[list[FileDataDict], dict]
-    generate.__signature__ = inspect.Signature(parameters, return_annotation=returns)
-    generate.__annotations__ = {**{one.name: one.annotation for one in parameters}, "return": returns}
+    caller = inspect.Parameter("http", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)  # given by Gradio
+    generate.__signature__ = inspect.Signature([caller, *parameters], return_annotation=returns)
+    generate.__annotations__ = {**{one.name: one.annotation for one in (caller, *parameters)}, "return": returns}
     generate.__doc__ = _docstring()
     return generate
 
 
-def run_to_end(backend: Backend, store: PictureStore, request: GenerationRequest) -> tuple[list[dict], dict[str, Any]]:
+def run_to_end(backend: Backend, store: HandOver, request: GenerationRequest) -> tuple[list[dict], dict[str, Any]]:
     """Run `request`; returns its saved pictures as Gradio file values, and what was made."""
     paths: list[Path] = []
     seeds: list[int] = []

@@ -26,7 +26,8 @@ from cascade_app.errors import NoVisitor
 COOKIE = "cascade_visitor"
 KEPT_S = 400 * 86_400  # as long as browsers allow; every page load starts it anew
 _ID = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 bits
-_HANDED = re.compile(r"cascade-([0-9a-f]{32})-[0-9a-f]{32}", re.IGNORECASE)  # a folder made by `handed_name`
+HANDED_PREFIX = "cascade-handed-"
+_HANDED = re.compile(rf"{HANDED_PREFIX}([0-9a-f]{{32}})-[0-9a-f]{{32}}", re.IGNORECASE)  # a folder made by `handed_name`
 
 
 def visitor_of(http: Any) -> str:
@@ -78,7 +79,7 @@ def _id_in(cookie: str | None) -> str | None:
 
 def handed_name(visitor: str | None) -> str:
     """The name of a folder whose files only `visitor` may fetch from Gradio's cache; of None, whoever knows the name."""
-    return f"cascade-{_hash(f'handed:{visitor}') if visitor else '0' * 32}-{secrets.token_hex(16)}"
+    return f"{HANDED_PREFIX}{_hash(f'handed:{visitor}') if visitor else '0' * 32}-{secrets.token_hex(16)}"
 
 
 class Visitors:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,10 +14,12 @@ import pytest
 
 from cascade_app import published
 from cascade_app.errors import RenderFailed
+from cascade_app.gallery.gallery import Gallery
 from cascade_app.gallery.png import read_request
-from cascade_app.gallery.store import PictureStore
 from cascade_app.request import FIELDS, SAMPLERS
+from cascade_app.serving import handover
 from cascade_app.serving.api import endpoint
+from cascade_app.serving.visitors import COOKIE, visitor_of
 from tests.fakes import SPEC, FakeBackend
 
 
@@ -24,9 +28,28 @@ def backend() -> FakeBackend:
     return FakeBackend()
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """Gradio's folder of files, which it asks for at each call."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture
-def generate(backend, tmp_path):
-    return endpoint(backend, PictureStore(tmp_path), replace(SPEC, defaults={"prior_steps": 5}))
+def gallery(tmp_path):
+    gallery = Gallery(tmp_path / "pictures")
+    gallery.open()
+    yield gallery
+    gallery.close()
+
+
+def caller(id: str | None = None) -> gr.Request:
+    return gr.Request(headers={"cookie": f"{COOKIE}={id}"} if id else {})
+
+
+@pytest.fixture
+def generate(backend, gallery):
+    return partial(endpoint(backend, gallery, replace(SPEC, defaults={"prior_steps": 5})), caller())
 
 
 def test_the_signature_is_the_table(generate):
@@ -40,7 +63,7 @@ def test_the_signature_is_the_table(generate):
 
 
 def test_every_parameter_is_documented(generate):
-    lines = {line.strip() for line in generate.__doc__.splitlines()}
+    lines = {line.strip() for line in generate.func.__doc__.splitlines()}
     assert {"Args:", "Returns:"} <= lines
     for field in FIELDS:
         assert any(line.startswith(f"{field.name}: {field.help}") for line in lines)
@@ -78,6 +101,32 @@ def test_a_mistake_is_a_sentence(generate, values, sentence):
     with pytest.raises(gr.Error) as caught:
         generate(**values)
     assert sentence in caught.value.message
+
+
+def test_who_calls_without_a_cookie_gets_files_and_keeps_no_gallery(generate, gallery, cache):
+    files, _made = generate("hills", images=2)
+    paths = [Path(file["path"]) for file in files]
+    assert all(path.is_relative_to(cache) for path in paths) and len({path.parent for path in paths}) == 2
+    assert not list(gallery.folder.rglob("*.png"))
+
+
+def test_a_visitor_finds_the_pictures_in_the_gallery_too(backend, gallery, cache):
+    http = caller("A" * 43)
+    files, _made = endpoint(backend, gallery, SPEC)(http, "hills")
+    (item,) = gallery.of(visitor_of(http)).page().items
+    path = Path(files[0]["path"])
+    assert path.name == item.name and path.is_relative_to(cache)
+    assert path.read_bytes() == gallery.of(visitor_of(http)).path(item.id).read_bytes()
+
+
+def test_what_was_handed_over_is_removed_after_an_hour(generate, cache):
+    old, new = (Path(generate("hills")[0][0]["path"]) for _ in range(2))
+    os.utime(old.parent, (0, 0))
+    (cache / "uploaded").mkdir()
+    os.utime(cache / "uploaded", (0, 0))
+    generate("hills")
+    assert not old.parent.exists() and new.exists() and (cache / "uploaded").exists()
+    assert handover.KEPT_S == 3600
 
 
 def test_a_failed_run_is_a_sentence_and_a_bug_is_not_shown(generate, backend, caplog):
