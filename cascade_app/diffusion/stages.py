@@ -5,7 +5,7 @@ Nothing here chooses a device or loads a file. Latents and schedule are float32;
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from cascade_app.diffusion.guidance import Guidance
 from cascade_app.diffusion.sampler import NoiseSource, SampleStep, draw_noise, sample
 from cascade_app.diffusion.schedule import CosineSchedule, add_noise
 from cascade_app.diffusion.unet import Conditioning, Prepared, predict, prepare
+
+Prepare = Callable[..., Prepared]  # the arguments of `unet.prepare`
 
 
 class Residency:
@@ -56,6 +58,7 @@ def run_prior(
     source: Tensor | None = None,
     image_embeds: Tensor | None = None,
     residency: Residency | None = None,
+    prepare: Prepare = prepare,
 ) -> Iterator[SampleStep]:
     """Stage C: prompt embeddings to (B, 16, h, w) latents, B = len(generators).
 
@@ -64,12 +67,13 @@ def run_prior(
         source: (B, 16, h, w) clean latents to begin from, noised up to where step `settings.first` begins; None for noise alone.
         image_embeds: (B, 1, I) CLIP image embeddings, None for none.
         residency: brings weights that are not where the stage computes.
+        prepare: as that of `unet.py`, which it may spare.
     """
     if image_embeds is None:
         image_embeds = prompt.prompt_embeds.new_zeros(len(generators), 1, prior.config.clip_image_in_channels)
     conditioning = Conditioning(prompt.prompt_embeds_pooled, prompt.prompt_embeds, image_embeds)
     against = Conditioning(negative.prompt_embeds_pooled, negative.prompt_embeds, torch.zeros_like(image_embeds))
-    yield from _run(prior, conditioning, against, settings, generators, residency or Residency(), source)
+    yield from _run(prior, conditioning, against, settings, generators, residency or Residency(), prepare, source)
 
 
 def run_decoder(
@@ -81,11 +85,12 @@ def run_decoder(
     settings: StageSettings,
     generators: Sequence[NoiseSource],
     residency: Residency | None = None,
+    prepare: Prepare = prepare,
 ) -> Iterator[SampleStep]:
     """Stage B: Stage C latents (B, 16, h, w), the "negative" of each picture, to (B, 4, H/4, W/4) latents."""
     conditioning = Conditioning(prompt.prompt_embeds_pooled, effnet=prior_latents)
     against = Conditioning(negative.prompt_embeds_pooled, effnet=torch.zeros_like(prior_latents))
-    yield from _run(decoder, conditioning, against, settings, generators, residency or Residency())
+    yield from _run(decoder, conditioning, against, settings, generators, residency or Residency(), prepare)
 
 
 @torch.no_grad()
@@ -118,7 +123,7 @@ def _decode_in_strips(vqgan: Any, scaled: Tensor, rows: int, factor: int) -> Ten
 
 def _run(
     unet: Any, conditioning: Conditioning, against: Conditioning, settings: StageSettings,
-    generators: Sequence[NoiseSource], residency: Residency, source: Tensor | None = None,
+    generators: Sequence[NoiseSource], residency: Residency, prepare: Prepare, source: Tensor | None = None,
 ) -> Iterator[SampleStep]:
     guidance, schedule, first = settings.guidance, settings.schedule, settings.first
     ratios = schedule.ratios(settings.steps)

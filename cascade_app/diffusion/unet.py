@@ -78,7 +78,8 @@ def timestep_embedding(ratio: Tensor, size: int) -> Tensor:
 
 @torch.no_grad()
 def prepare(
-    unet: Any, conditioning: Conditioning, *, ratios: Tensor, size: tuple[int, int], need: Need = all_there
+    unet: Any, conditioning: Conditioning, *, ratios: Tensor, size: tuple[int, int], need: Need = all_there,
+    known: Prepared | None = None,
 ) -> Prepared:
     """Compute everything that a run's steps have in common.
 
@@ -88,11 +89,15 @@ def prepare(
         ratios: (S,) float32, the ratio the network is told at each step.
         size: (h, w) of the latents.
         need: told each module before it is used.
+        known: prepared before for the same rows of `pooled`, `text` and `image` and the same ratios; only the maps are made anew.
     """
     dtype = unet.embedding[1].weight.dtype
+    maps = _maps(unet, conditioning, size=size, dtype=dtype, need=need)
+    if known is not None:
+        return Prepared(known.keys_values, known.tables, maps)
     tokens = _tokens(unet, conditioning, dtype, need)
     embeddings = _step_embeddings(unet, ratios.to(tokens.device), dtype)
-    prepared = Prepared(maps=_maps(unet, conditioning, size=size, dtype=dtype, need=need))
+    prepared = Prepared(maps=maps)
     for block in all_blocks(unet):
         if hasattr(block, "kv_mapper"):
             prepared.keys_values[block] = _conditioning_keys_values(block, tokens, need)
@@ -244,10 +249,12 @@ def _timestep_table(block: Any, embeddings: list[Tensor], need: Need) -> Tensor:
 
 def _conditioning_keys_values(block: Any, tokens: Tensor, need: Need) -> tuple[Tensor, Tensor]:
     attention = block.attention
-    for module in (block.kv_mapper, attention.to_k, attention.to_v):
-        need(module)
+    need(block.kv_mapper)  # each just before it is used: the next one's coming may be this one's going
     mapped = block.kv_mapper(tokens)
-    return _heads(attention.to_k(mapped), attention.heads), _heads(attention.to_v(mapped), attention.heads)
+    need(attention.to_k)
+    keys = _heads(attention.to_k(mapped), attention.heads)
+    need(attention.to_v)
+    return keys, _heads(attention.to_v(mapped), attention.heads)
 
 
 def _maps(

@@ -166,8 +166,9 @@ class _Run:
         prompt, negative = self._words(batch)
         noises = [prior_noise(origin) for origin in origins]
         return run_prior(
-            self.checkpoint.prior, prompt, negative, settings=settings, generators=noises, source=source, residency=residency
-        )
+            self.checkpoint.prior, prompt, negative, settings=settings, generators=noises, source=source,
+            residency=residency, prepare=self.manager.prepared.prepare,
+        )  # fmt: skip
 
     def _decoder(self, negatives: Mapping[int, Negative]) -> Begin:
         def begin(batch: tuple[int, ...], residency: Residency) -> Iterator[SampleStep]:
@@ -177,6 +178,7 @@ class _Run:
                 prior_latents=torch.stack([to_latents(negatives[index]) for index in batch]).to(self.offload.device),
                 settings=replace(self._decoder_settings(), at_once=self.at_once),
                 generators=[decoder_noise(self.plan.origins[index]) for index in batch], residency=residency,
+                prepare=self.manager.prepared.prepare,
             )  # fmt: skip
 
         return begin

@@ -25,6 +25,7 @@ from cascade_app.runtime.loader import Checkpoint, load_checkpoint
 from cascade_app.runtime.memory import PARTS, Placement, candidates, choose
 from cascade_app.runtime.offload import Carrier, Offload
 from cascade_app.runtime.precision import choose_precision
+from cascade_app.runtime.prepared import PreparedCache
 from cascade_app.runtime.progress import Pace
 from cascade_app.settings import Settings
 from cascade_app.system import PartReport, SystemReport
@@ -48,12 +49,14 @@ class Lease:
 
     offload: Offload
     fallbacks: Iterator[Placement]
+    prepared: PreparedCache
 
     def step_down(self) -> Placement | None:
         """Change to the next placement that takes clearly less; None if there is none."""
         present = self.offload.placement
         for placement in self.fallbacks:
             if placement.predicted_peak_bytes < 0.9 * present.predicted_peak_bytes:
+                self.prepared.shrink(0)
                 self.offload.apply(placement)
                 return placement
         return None
@@ -78,6 +81,7 @@ class PipelineManager:
         self.load_seconds: dict[str, float] = {}
         self.settings = settings
         self._element_bytes = torch.empty((), dtype=self.dtype).element_size()
+        self.prepared = PreparedCache()
         self._leased = ""
         self._loading = threading.Lock()
         self._checkpoints: OrderedDict[str, Checkpoint] = OrderedDict()
@@ -106,6 +110,13 @@ class PipelineManager:
             self._checkpoints.move_to_end(key)
             return self._checkpoints[key]
 
+    def put_on_device(self, spec: CheckpointSpec) -> None:
+        """A checkpoint's networks go to the device for good, before any run: what ZeroGPU asks for, where only what is on
+        "cuda" when the page is launched reaches a lent card quickly."""
+        checkpoint = self.checkpoint(spec)
+        for name in PARTS:
+            getattr(checkpoint, name).to(self.device)
+
     def _loaded_networks(self) -> dict[str, torch.nn.Module]:
         """Every loaded network by the key of its source."""
         return {
@@ -122,6 +133,7 @@ class PipelineManager:
             if key == self._leased:
                 continue
             del self._checkpoints[key]
+            self.prepared.shrink(0)
             if key in self._offloads:
                 self._offloads.pop(key).release()
 
@@ -145,12 +157,19 @@ class PipelineManager:
             "fp8": storage == "fp8",
         }
         placement = choose(facts, plan, wanted=wanted, **options)
+        self.prepared.shrink(self._room_for_prepared(placement))
         offload.apply(placement)
         fallbacks = candidates(facts, plan, **options)
         for candidate in fallbacks:
             if candidate == placement:
                 break
-        return Lease(offload, fallbacks)
+        return Lease(offload, fallbacks, self.prepared)
+
+    def _room_for_prepared(self, placement: Placement) -> int:
+        """Bytes that may stay between runs where the networks compute: nothing where weights themselves cannot stay."""
+        if placement.kind == "resident":
+            return placement.budget_bytes - placement.predicted_peak_bytes
+        return host_bytes() // 16 if placement.kind == "cpu" else 0
 
     def budget_bytes(self) -> int:
         """Bytes our weights and activations may take on the device now, what we already hold there included."""
