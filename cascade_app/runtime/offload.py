@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -40,8 +41,12 @@ class Carrier:
         self._host: dict[Tensor, Tensor] = {}  # parameter or buffer whose data is on the device -> the host's data
         self._sizes: dict[Tensor, int] = {}  # the same -> its bytes on the device
         self._scales: dict[Tensor, Tensor] = {}  # those stored in 8 bits -> what to multiply them with
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._arrival: torch.cuda.Event | None = None
+
+    @cached_property
+    def _stream(self) -> torch.cuda.Stream | None:
+        """Made when first needed: on ZeroGPU there is no CUDA yet where a carrier is made."""
+        return torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
     def bring(self, tensors: Iterable[Tensor], *, narrow: bool = False) -> None:
         """The tensors are on the device when this returns (on CUDA: before what is launched next).
@@ -82,7 +87,11 @@ class Carrier:
 
     def holds(self, tensors: Iterable[Tensor]) -> bool:
         """Whether any of them is on the device."""
-        return any(tensor in self._host for tensor in tensors)
+        return any(self._is_there(tensor) for tensor in tensors)
+
+    def _is_there(self, tensor: Tensor) -> bool:
+        """Brought here, or put there for good (`PipelineManager.put_on_device`)."""
+        return tensor in self._host or tensor.device.type == self.device.type != "cpu"
 
     @contextmanager
     def widened(self, tensors: Iterable[Tensor]) -> Iterator[None]:
@@ -101,11 +110,11 @@ class Carrier:
         if self._stream is None:
             return
         for tensor in tensors:
-            if tensor not in self._host and not tensor.data.is_pinned():
+            if not self._is_there(tensor) and not tensor.data.is_pinned():
                 tensor.data = tensor.data.pin_memory()
 
     def _copy(self, tensor: Tensor, *, narrow: bool) -> None:
-        if tensor in self._host:
+        if self._is_there(tensor):
             return
         host = data = tensor.data
         narrow = narrow and host.dim() > 1 and host.is_floating_point()

@@ -6,6 +6,7 @@ import numpy
 import pytest
 import torch
 
+from cascade_app.catalogue import find_checkpoint
 from cascade_app.diffusion import stages
 from cascade_app.events import ImageReady, Notice, RunStarted
 from cascade_app.runtime.generate import generate
@@ -33,8 +34,6 @@ def run(manager, request):
 @pytest.fixture(scope="module")
 def weights(manager, small_folder):
     """Bytes of each part in float32."""
-    from cascade_app.catalogue import find_checkpoint
-
     loaded = manager.checkpoint(find_checkpoint(str(small_folder)))
     return {name: 2 * part_facts(getattr(loaded, name)).bytes for name in PARTS}
 
@@ -50,6 +49,43 @@ def test_the_picture_is_the_same_under_every_placement(manager, ask, placement, 
         assert all((a == b).all() for a, b in zip(pictures, expected, strict=True))
     assert (other.carrier.moved_bytes > 0) == (placement != "cpu")
     assert next(event for event in events if isinstance(event, RunStarted)).placement
+
+
+@pytest.mark.parametrize("placement", ["resident", "swap", "stream"])
+def test_nothing_computes_while_its_weights_are_elsewhere(ask, placement):
+    """On this simulated card it would go unnoticed: everything is the CPU's memory. On a real one the run would end."""
+    other = card(placement)
+    request = ask(prior_guidance=4.0, decoder_guidance=1.5)
+    checkpoint = other.checkpoint(find_checkpoint(request.checkpoint))
+    used, absent = [], []
+
+    def look(module, _inputs):
+        used.append(module)
+        if not all(other.carrier.holds([tensor]) for tensor in module.parameters(recurse=False)):
+            absent.append(module)
+
+    for name in ("prior", "decoder"):
+        for module in getattr(checkpoint, name).modules():
+            module.register_forward_pre_hook(look)
+    run(other, request)
+    assert used and absent == []
+
+
+def test_what_was_put_on_the_device_for_good_is_neither_moved_nor_let_go():
+    carrier = Carrier(torch.device("meta"))
+    there = torch.empty(4, device="meta")
+    assert carrier.holds([there])
+    carrier.bring([there])
+    carrier.let_go([there])
+    assert (carrier.moved_bytes, carrier.used_bytes) == (0, 0) and carrier.holds([there])
+
+
+def test_putting_a_checkpoint_on_the_device(small_folder):
+    manager = PipelineManager(Settings(device="meta", dtype="float32"))
+    spec = find_checkpoint(str(small_folder))
+    manager.put_on_device(spec)
+    parts = [getattr(manager.checkpoint(spec), name) for name in PARTS]
+    assert {tensor.device.type for part in parts for tensor in part.parameters()} == {"meta"}
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +164,8 @@ def test_running_out_of_memory_steps_down_and_the_picture_stays(manager, ask, mo
     fault = Fault(monkeypatch, stage, moment)
     pictures, events = run(fallen, request)
     assert fault.raised == 1
-    notices = [event for event in events if isinstance(event, Notice)]
-    assert len(notices) == 1 and "ran out of memory" in notices[0].message
+    notices = [event.message for event in events if isinstance(event, Notice) and "ran out of memory" in event.message]
+    assert len(notices) == 1
     assert all((a == b).all() for a, b in zip(pictures, expected, strict=True))
     assert not fallen.turnstile.busy
 
@@ -140,15 +176,16 @@ class Fault:
     def __init__(self, monkeypatch, stage: str, moment: str) -> None:
         self.raised = self.calls = 0
         if stage == "text_encoder":
-            target, name = "cascade_app.runtime.manager", "encode_prompts"
+            target, name = "cascade_app.runtime.manager", "encode_weighted"
         elif stage == "vqgan":
             target, name = "cascade_app.runtime.generate", "decode"
         else:
-            target, name = "cascade_app.diffusion.stages", "prepare" if moment == "before" else "predict"
+            before, middle = ("cascade_app.runtime.prepared", "prepare"), ("cascade_app.diffusion.stages", "predict")
+            target, name = before if moment == "before" else middle
         import importlib
 
         real = getattr(importlib.import_module(target), name)
-        after = 1 if moment == "middle" and name in ("predict", "encode_prompts") else 0
+        after = 1 if moment == "middle" and name in ("predict", "encode_weighted") else 0
         channels = {"prior": 16, "decoder": 4}.get(stage)
 
         def faulty(*args, **kwargs):
