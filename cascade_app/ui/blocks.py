@@ -14,7 +14,6 @@ import gradio as gr
 from cascade_app.catalogue import CheckpointSpec
 from cascade_app.errors import CheckpointError
 from cascade_app.gallery.gallery import Gallery
-from cascade_app.gallery.store import PictureStore
 from cascade_app.serving.api import add_api
 from cascade_app.serving.backend import Backend
 from cascade_app.ui import actions, markup
@@ -53,12 +52,10 @@ def build_ui(
 
     `book` has the styles and wildcards; by default only those that come with the app.
     """
-    handed = PictureStore(gallery.folder / "api")
-    gr.set_static_paths([handed.folder])  # what a call of the API made is served as it is, not copied
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as blocks:
         page = lay_out(backend, gallery, checkpoint=checkpoint, book=book)
         wire(page, blocks)
-        add_api(backend, handed, page.form.spec, book=page.form.book)
+        add_api(backend, gallery, page.form.spec, book=page.form.book)
     return blocks.queue(max_size=max(1, queue_size))
 
 

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from cascade_app.events import RunStarted, StageStarted, StepDone, Waiting
+from cascade_app.gallery.gallery import Album, Gallery
 from cascade_app.gallery.png import read_record
-from cascade_app.gallery.store import PictureStore, record
+from cascade_app.gallery.store import record
 from cascade_app.request import GenerationRequest
 from cascade_app.ui.easel import Easel, Print
 from cascade_app.ui.render import View, advance, preview_uri, render
@@ -20,9 +21,15 @@ from cascade_app.work import WHOLE, Work
 from tests.fakes import FakeBackend
 
 
+def album(folder: Path) -> Album:
+    gallery = Gallery(folder)
+    gallery.open()
+    return gallery.of("a" * 32)
+
+
 def views_of(tmp_path: Path, work: Work = WHOLE, **values) -> list[View]:
     request = GenerationRequest.from_values({"prompt": "hills", "seed": 7, **values})
-    return list(render([(record(FakeBackend().generate(request, work), PictureStore(tmp_path)), ())]))
+    return list(render([(record(FakeBackend().generate(request, work), album(tmp_path)), ())]))
 
 
 def test_every_step_of_both_stages_is_seen(tmp_path):
@@ -56,7 +63,7 @@ def test_the_end_tells_what_was_saved_and_the_time(tmp_path):
     views = views_of(tmp_path, images=3)
     saved = [view.saved for view in views if view.saved]
     assert [one.request.seed for one in saved] == [7, 8, 9]
-    assert sorted(read_record(path).id for path in tmp_path.iterdir()) == sorted(one.id for one in saved)
+    assert sorted(read_record(path).id for path in tmp_path.rglob("*.png")) == sorted(one.id for one in saved)
     last = views[-1]
     assert last.finished and last.easel.state == "done" and last.easel.clock.startswith("made in")
     assert [one.id for one in last.easel.prints] == [one.id for one in saved]
@@ -94,12 +101,12 @@ def test_the_seed_is_told_once_and_early(tmp_path):
 def test_closing_closes_the_engine(tmp_path):
     backend = FakeBackend()
     request = GenerationRequest.from_values({"prompt": "hills", "seed": 7})
-    views = render([(record(backend.generate(request), PictureStore(tmp_path)), ())])
+    views = render([(record(backend.generate(request), album(tmp_path)), ())])
     while not next(views).easel.marks[0].step:
         pass
     views.close()
     assert backend.closed_early == 1 and not backend.lock.locked()
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.rglob("*.png")) == []
 
 
 def test_waiting_says_why():
