@@ -21,10 +21,11 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from cascade_app import __version__, deploy_command, plan_command
+from cascade_app import __version__, deploy_command, explore_command, plan_command
 from cascade_app.catalogue import find_checkpoint
 from cascade_app.errors import (
     CascadeError,
@@ -35,12 +36,16 @@ from cascade_app.errors import (
     RenderFailed,
     SettingsError,
 )
-from cascade_app.events import STAGE_TITLES, Event, Finished, ImageReady, StageStarted, StepDone, Waiting
+from cascade_app.events import STAGE_TITLES, Event, Finished, ImageReady, Notice, StageStarted, StepDone, Waiting
+from cascade_app.explore import Order
 from cascade_app.gallery.png import encode_png
 from cascade_app.plan import GenerationPlan, draw_seed, make_plan
-from cascade_app.request import FIELDS, Field, GenerationRequest
+from cascade_app.request import FIELD, FIELDS, Field, GenerationRequest
 from cascade_app.serving.backend import Backend
 from cascade_app.settings import Settings
+from cascade_app.wordbook import Wordbook
+from cascade_app.words import styled
+from cascade_app.work import WHOLE, Work
 
 SECONDS = ("conditioning", "prior", "decoder", "vqgan", "total")
 MISTAKES = (InvalidRequest, SettingsError, CheckpointError)
@@ -107,20 +112,25 @@ def build_parser() -> Parser:
     parser.set_defaults(run=lambda *_: parser.print_help() or 0, environment=lambda _: {})
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    generate = commands.add_parser("generate", help="make pictures and write them as PNG files")
-    generate.set_defaults(run=run_generate)
-    generate.add_argument(
-        "-o", "--output", required=True, metavar="FILE.png",
-        help="where to write the picture; several become FILE-1.png, FILE-2.png, ...",
-    )  # fmt: skip
-    generate.add_argument("--json", action="store_true", help="print one line of JSON about the result last")
-    for field in FIELDS:
-        if field.name == "prompt":
-            generate.add_argument("prompt", metavar="PROMPT", help=_help_of(field))
-        else:
-            generate.add_argument(
-                flag_of(field), dest=field.name, metavar=_METAVAR[field.kind], help=_help_of(field)
-            )
+    for name, help, work in (
+        ("generate", "make pictures and write them as PNG files", WHOLE),
+        ("sketch", "make negatives only, shown as small pictures, to be developed later", Work(sketch=True)),
+    ):
+        command = commands.add_parser(name, help=help)
+        command.set_defaults(run=partial(run_generate, work=work))
+        _add_output(command)
+        for field in FIELDS:
+            if field.name == "prompt":
+                command.add_argument("prompt", metavar="PROMPT", help=_help_of(field))
+            else:
+                _add_flag(command, field.name)
+        command.add_argument("--style", metavar="NAME", help="words put around the prompt; a wrong name lists what there is")
+
+    for name, help, add_arguments, order_of in explore_command.COMMANDS:
+        command = commands.add_parser(name, help=help)
+        command.set_defaults(run=partial(run_order, order_of=order_of))
+        add_arguments(command, partial(_add_flag, command))
+        _add_output(command)
 
     plan = commands.add_parser("plan", help="say what would go where on a card of some size, reading no weights")
     plan.set_defaults(run=run_plan)
@@ -138,6 +148,19 @@ def build_parser() -> Parser:
 
 
 _METAVAR = {"text": "TEXT", "int": "N", "float": "X", "choice": "NAME"}
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-o", "--output", required=True, metavar="FILE.png",
+        help="where to write the picture; several become FILE-1.png, FILE-2.png, ...",
+    )  # fmt: skip
+    command.add_argument("--json", action="store_true", help="print one line of JSON about the result last")
+
+
+def _add_flag(command: argparse.ArgumentParser, name: str) -> None:
+    field = FIELD[name]
+    command.add_argument(flag_of(field), dest=name, metavar=_METAVAR[field.kind], help=_help_of(field))
 
 
 def flag_of(field: Field) -> str:
@@ -173,25 +196,45 @@ class Rendered:
     seconds: Mapping[str, float]
 
 
-def run_generate(arguments: argparse.Namespace, settings: Settings, make_backend: MakeBackend) -> int:
-    plan = plan_of(arguments, settings)
+def run_generate(arguments: argparse.Namespace, settings: Settings, make_backend: MakeBackend, *, work: Work) -> int:
+    return _run(plan_of(arguments, settings, work), work, arguments, settings, make_backend)
+
+
+def run_order(
+    arguments: argparse.Namespace, settings: Settings, make_backend: MakeBackend, *,
+    order_of: Callable[[argparse.Namespace], Order],
+) -> int:  # fmt: skip
+    """What is made from a saved picture."""
+    request, work = order_of(arguments)
+    plan = make_plan(request, find_checkpoint(request.checkpoint), work, book=Wordbook.of(settings.data_dir))
+    return _run(plan, work, arguments, settings, make_backend)
+
+
+def _run(
+    plan: GenerationPlan, work: Work, arguments: argparse.Namespace, settings: Settings, make_backend: MakeBackend
+) -> int:
     request = plan.request
     paths = output_paths(arguments.output, len(plan.seeds))
+    for text in dict.fromkeys(words.prompt for words in plan.words):
+        if text != arguments.prompt.strip():
+            print(f"Sends: {' '.join(text.split())}", file=sys.stderr, flush=True)
     with closing(Bar(sys.stderr)) as bar:
         bar.show(Waiting("Loading PyTorch and the checkpoint"))
         backend = make_backend(replace(settings, checkpoint=request.checkpoint))
-        with closing(backend.generate(request)) as events:
+        with closing(backend.generate(request, work)) as events:
             rendered = render(events, plan, paths, bar=bar)
     report(rendered, as_json=arguments.json)
     return 0
 
 
-def plan_of(arguments: argparse.Namespace, settings: Settings) -> GenerationPlan:
+def plan_of(arguments: argparse.Namespace, settings: Settings, work: Work) -> GenerationPlan:
     """What was typed, as a plan. As on the page, CASCADE_CHECKPOINT names the checkpoint and that one the defaults."""
     typed = {field.name: getattr(arguments, field.name) for field in FIELDS}
     values = {"checkpoint": settings.checkpoint, **{name: value for name, value in typed.items() if value is not None}}
     spec = find_checkpoint(GenerationRequest.from_values(values).checkpoint)
-    return make_plan(draw_seed(GenerationRequest.from_values({**spec.defaults, **values})), spec)
+    request = draw_seed(GenerationRequest.from_values({**spec.defaults, **values}))
+    book = Wordbook.of(settings.data_dir)
+    return make_plan(styled(request, book, style=arguments.style or ""), spec, work, book=book)
 
 
 def output_paths(output: str, count: int) -> tuple[Path, ...]:
@@ -225,7 +268,10 @@ def render(events: Iterable[Event], plan: GenerationPlan, paths: tuple[Path, ...
     seconds: Mapping[str, float] = {}
     for event in events:
         bar.show(event)
-        if isinstance(event, ImageReady):
+        if isinstance(event, Notice):
+            bar.close()
+            print(_one_line(event.message), file=sys.stderr, flush=True)
+        elif isinstance(event, ImageReady):
             _write_whole(paths[event.index], encode_png(event.image, event.record.reproducible()))
         elif isinstance(event, Finished):
             seconds = event.seconds
@@ -258,10 +304,13 @@ def report(rendered: Rendered, *, as_json: bool) -> None:
     plan = rendered.plan
     if not as_json:
         for path, seed in zip(rendered.paths, plan.seeds, strict=True):
-            print(f"{path}: {plan.width} x {plan.height} px, seed {seed}")
+            print(f"{path}: {'a sketch for ' if plan.sketch else ''}{plan.width} x {plan.height} px, seed {seed}")
         print(f"{rendered.seconds.get('total', 0.0):.1f} s", flush=True)
         return
-    made = [{"path": str(path), "seed": seed} for path, seed in zip(rendered.paths, plan.seeds, strict=True)]
+    made = [
+        {"path": str(path), "seed": seed, "prompt": words.prompt}
+        for path, seed, words in zip(rendered.paths, plan.seeds, plan.words, strict=True)
+    ]
     line = {
         **made[0],
         "width": plan.width,

@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 HOUSE = "cascade_app"
 MAX_LINES = 400
 
-TOP = {"app", "cascade_app.cli", "cascade_app.deploy_command", "cascade_app.plan_command", "cascade_app.__main__"}
+TOP = {
+    "app", "cascade_app.cli", "cascade_app.deploy_command", "cascade_app.plan_command", "cascade_app.explore_command",
+    "cascade_app.__main__",
+}  # fmt: skip
 VOCABULARY = {
     f"cascade_app.{name}"
     for name in (

@@ -24,10 +24,11 @@ from cascade_app.events import Event, ImageReady, StageStarted, StepDone, Waitin
 from cascade_app.gallery.png import read_request
 from cascade_app.request import FIELDS, GenerationRequest
 from cascade_app.settings import Settings
+from cascade_app.work import WHOLE, Work
 from tests.fakes import SPEC, FakeBackend
 
 ROOT = Path(__file__).resolve().parent.parent
-KEYS = ["path", "seed", "width", "height", "checkpoint", "seconds"]
+KEYS = ["path", "seed", "prompt", "width", "height", "checkpoint", "seconds"]
 
 
 @pytest.fixture
@@ -126,9 +127,27 @@ def test_several_images_are_numbered(checkpoint: Path, out: Path, capsys):
     made = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert list(made) == [*KEYS, "images"]
     assert (made["path"], made["seed"]) == ("a.b-1.png", 7)
-    assert made["images"] == [{"path": f"a.b-{n + 1}.png", "seed": 7 + n} for n in range(3)]
+    assert made["images"] == [{"path": f"a.b-{n + 1}.png", "seed": 7 + n, "prompt": "a boat"} for n in range(3)]
     assert names(out) == ["a.b-1.png", "a.b-2.png", "a.b-3.png"]
     assert [read_request(out / one["path"]).seed for one in made["images"]] == [7, 8, 9]
+
+
+def test_words_are_drawn_and_told_before_the_run(checkpoint: Path, out: Path, capsys):
+    command = ["generate", "a {red|blue|green|teal} boat", "-o", "a.png", "--seed", "3", "--images", "4", "--style", "night"]
+    assert main([*command, "--json"], make_backend=engine()) == 0
+    said = capsys.readouterr()
+    told = [one["prompt"] for one in json.loads(said.out)["images"]]
+    assert said.err.splitlines() == [f"Sends: {text}" for text in dict.fromkeys(told)]
+    assert len(set(told)) > 1 and all(text.endswith(" boat, at night, stars, a white moon") for text in told)
+    assert [read_request(out / f"a-{n}.png").prompt for n in range(1, 5)] == told
+    assert main([*command[:3], "b.png", "--style", "nigth"], make_backend=no_engine) == 2
+    assert one_line(capsys.readouterr().err) == 'There is no style "nigth"; did you mean night?'
+
+
+def test_a_prompt_that_is_cut_is_told(checkpoint: Path, out: Path, capsys):
+    notice = "The encoder reads the first word of the prompt; left out: boat."
+    assert main(["generate", "a boat", "-o", "a.png"], make_backend=engine(notice=notice)) == 0
+    assert one_line(capsys.readouterr().err) == notice
 
 
 def test_an_open_seed_is_drawn_and_told(checkpoint: Path, out: Path, capsys):
@@ -286,8 +305,8 @@ def test_an_unexpected_error_shows_where_when_asked(checkpoint: Path, out: Path,
 class Interrupted(FakeBackend):
     """An engine during whose third step someone presses Ctrl+C; `after` pictures are ready by then."""
 
-    def generate(self, request: GenerationRequest) -> Iterator[Event]:
-        events = super().generate(request)
+    def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
+        events = super().generate(request, work)
         try:
             for number, event in enumerate(events):
                 yield event

@@ -16,6 +16,7 @@ It yields after every step, so closing it stops the computing within one step, a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 
@@ -38,6 +39,7 @@ from cascade_app.runtime.fetching import fetch
 from cascade_app.runtime.loader import Checkpoint, Preview
 from cascade_app.runtime.manager import Lease, PipelineManager
 from cascade_app.runtime.origins import decoder_noise, prior_noise, texts_of, to_latents, to_negative, words_of
+from cascade_app.runtime.previews import PreviewBudget
 from cascade_app.runtime.progress import Progress
 from cascade_app.wordbook import Wordbook
 from cascade_app.work import WHOLE, Work
@@ -74,6 +76,7 @@ class _Run:
     def __init__(self, manager: PipelineManager, checkpoint: Checkpoint, lease: Lease, plan: GenerationPlan) -> None:
         self.manager, self.checkpoint, self.lease, self.plan = manager, checkpoint, lease, plan
         self.offload = lease.offload
+        self.previewing = PreviewBudget(manager.preview_share(sketch=plan.sketch), manager.preview_costs)
         self.embeds: dict[str, PromptEmbeds] = {}
         megapixels = plan.width * plan.height / 1e6
         images = len(plan.seeds)
@@ -88,10 +91,14 @@ class _Run:
     @property
     def at_once(self) -> int:
         """Images in one batch of a network."""
-        # On the CPU a batch rounds float32 sums in another order than a single image, and gains no time: one by one, a
-        # picture has the same pixels whatever it was made with.
-        exact = self.offload.device.type == "cpu" and self.manager.dtype == torch.float32
+        # On the CPU a float32 batch is summed in another order than a single image: one by one, a picture has the same pixels
+        # whatever it was made with. In bfloat16 it has them in any batch, which there is up to twice as quick.
+        exact = self._on_cpu and self.manager.dtype == torch.float32
         return 1 if exact else self.offload.placement.model_batch
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.offload.device.type == "cpu"
 
     def events(self) -> Iterator[Event]:
         indices = tuple(range(len(self.plan.seeds)))
@@ -235,7 +242,7 @@ class _Run:
             try:
                 with self.offload.turn("vqgan"):
                     stacked = torch.stack([latents[index] for index in batch]).to(self.offload.device)
-                    parts = stacked.split(self.at_once)
+                    parts = stacked.split(1 if self._on_cpu else len(batch))  # as `at_once`; Stage A's sums differ in bfloat16 too
                     decoded = torch.cat([decode(self.checkpoint.vqgan, part, rows=placement.vqgan_rows) for part in parts])
             except torch.OutOfMemoryError as error:
                 yield self._step_down(STAGE_TITLES["vqgan"], error)
@@ -259,15 +266,26 @@ class _Run:
     ) -> Generator[Event, None, Tensor]:
         """Pass a stage's steps on as events; returns its last latents, (B, C, h, w)."""
         latents = torch.empty(0)
-        for step, state in enumerate(steps):
+        for step, (state, step_s) in enumerate(_timed(steps)):
             latents = state.latents
-            yield self._step_done(stage, step, count, indices, to_pictures(preview(state.x0)))
+            previews = self._previews(stage, state.x0, preview, step_s)
+            yield self._step_done(stage, step, count, indices, previews)
         if not torch.isfinite(latents).all():
             raise RenderFailed(
                 f"{stage.capitalize()} returned numbers that are none, as 16-bit floats do when they overflow. "
                 "Set CASCADE_DTYPE to bfloat16 or float32."
             )
         return latents
+
+    def _previews(self, stage: str, x0: Tensor, preview: Preview, step_s: float) -> tuple[Image.Image, ...]:
+        """What the estimate `x0` looks like, or nothing where that would take too much of the run's time."""
+        what, progress = (stage, tuple(x0.shape), x0.device.type), self.progress
+        if not self.previewing.affords(
+            what, step_s=step_s, elapsed_s=progress.elapsed_s + step_s, remaining_s=progress.remaining_s
+        ):
+            return ()
+        with torch.no_grad():
+            return self.previewing.make(what, lambda: to_pictures(preview(x0)), x0.device)
 
     def _step_done(
         self, stage: str, step: int, steps: int, indices: tuple[int, ...], previews: tuple[Image.Image, ...]
@@ -298,6 +316,14 @@ class _Run:
     def _guidance(self, scale: float) -> Guidance:
         request = self.plan.request
         return Guidance(scale, request.guidance_rescale, request.guidance_start, request.guidance_stop)
+
+
+def _timed(steps: Iterator[SampleStep]) -> Iterator[tuple[SampleStep, float]]:
+    """Each step, and the seconds it took to compute."""
+    begin = time.perf_counter()
+    for state in steps:
+        yield state, time.perf_counter() - begin
+        begin = time.perf_counter()
 
 
 def to_pictures(images: Tensor) -> tuple[Image.Image, ...]:
