@@ -242,7 +242,7 @@ class _Run:
             try:
                 with self.offload.turn("vqgan"):
                     stacked = torch.stack([latents[index] for index in batch]).to(self.offload.device)
-                    parts = stacked.split(1 if self._on_cpu else len(batch))  # as `at_once`; Stage A's sums differ in bfloat16 too
+                    parts = stacked.split(1 if self._on_cpu else len(batch))  # see `at_once`; in bfloat16 too
                     decoded = torch.cat([decode(self.checkpoint.vqgan, part, rows=placement.vqgan_rows) for part in parts])
             except torch.OutOfMemoryError as error:
                 yield self._step_down(STAGE_TITLES["vqgan"], error)
