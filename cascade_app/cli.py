@@ -197,7 +197,11 @@ class Rendered:
 
 
 def run_generate(arguments: argparse.Namespace, settings: Settings, make_backend: MakeBackend, *, work: Work) -> int:
-    return _run(plan_of(arguments, settings, work), work, arguments, settings, make_backend)
+    plan = plan_of(arguments, settings, work)
+    for text in dict.fromkeys(words.prompt for words in plan.words):
+        if text != arguments.prompt.strip():
+            print(f"Sends: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    return _run(plan, work, arguments, settings, make_backend)
 
 
 def run_order(
@@ -215,9 +219,6 @@ def _run(
 ) -> int:
     request = plan.request
     paths = output_paths(arguments.output, len(plan.seeds))
-    for text in dict.fromkeys(words.prompt for words in plan.words):
-        if text != arguments.prompt.strip():
-            print(f"Sends: {' '.join(text.split())}", file=sys.stderr, flush=True)
     with closing(Bar(sys.stderr)) as bar:
         bar.show(Waiting("Loading PyTorch and the checkpoint"))
         backend = make_backend(replace(settings, checkpoint=request.checkpoint))

@@ -94,8 +94,8 @@ class FakeBackend:
         return make_plan(seeded, self._spec(request.checkpoint), work)
 
     def unread(self, plan: GenerationPlan) -> str:
-        """Reads 40 characters."""
-        return unread(plan.words, lambda text: 40 if len(heard(text)) > 40 else None)
+        """Reads 60 characters."""
+        return unread(plan.words, lambda text: 60 if len(heard(text)) > 60 else None)
 
     def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
         while not self.lock.acquire(timeout=0.2):

@@ -64,7 +64,7 @@ class Form:
         """Make the chooser of a style here in the layout."""
         choices = [("No style", ""), *((style.title, style.name) for style in self.book.styles.values())]
         self.style = gr.Dropdown(
-            choices, value="", label="Style", info="Words put around yours.", elem_id="style", filterable=False, min_width=130
+            choices, value="", label="Style", info="Adds words.", elem_id="style", filterable=False, min_width=130
         )
         return self.style
 

@@ -38,7 +38,7 @@ def build_prompt_panel(form: Form, prompts: list[str]) -> PromptPanel:
         with gr.Row(elem_id="without-and-style", elem_classes="cs-pair"):
             form.control("negative_prompt", lines=1, max_lines=4, placeholder="people, text", scale=2, min_width=150)
             form.style_control()
-        words = gr.HTML("", elem_id="words", apply_default_css=False, js_on_load=None)
+        words = gr.HTML("", elem_id="words-sent", apply_default_css=False, js_on_load=None)
         with gr.Row(elem_id="buttons"):
             generate = gr.Button("Generate", variant="primary", elem_id="generate")
             cancel = gr.Button("Cancel", variant="secondary", elem_id="cancel", interactive=False)
@@ -84,5 +84,6 @@ def _listed(texts: Sequence[str]) -> str:
 
 def _weighted(spans: Sequence[Span]) -> str:
     return "".join(
-        escape(span.text) if span.weight == 1 else f"<b>{escape(span.text)}<sub>{span.weight:.3g}</sub></b>" for span in spans
+        escape(span.text) if span.weight == 1 else f"<b>{escape(span.text)}<sub>{round(span.weight, 2):g}</sub></b>"
+        for span in spans
     )

@@ -54,7 +54,7 @@ def generate(backend, gallery):
 
 def test_the_signature_is_the_table(generate):
     parameters = inspect.signature(generate).parameters
-    assert list(parameters) == [field.name for field in FIELDS]
+    assert list(parameters) == [*(field.name for field in FIELDS), "style"]
     required = [name for name, one in parameters.items() if one.default is inspect.Parameter.empty]
     assert required == ["prompt"]
     assert parameters["sampler"].annotation == Literal[SAMPLERS]
@@ -67,6 +67,7 @@ def test_every_parameter_is_documented(generate):
     assert {"Args:", "Returns:"} <= lines
     for field in FIELDS:
         assert any(line.startswith(f"{field.name}: {field.help}") for line in lines)
+    assert any(line.startswith("style: ") and "night: A starry sky" in line for line in lines)
 
 
 def test_only_the_prompt_is_needed(generate):
@@ -83,9 +84,22 @@ def test_all_arguments_in_order_as_gradio_calls_it(generate):
     assert len(files) == 2 and made["seeds"] == [4, 5]
 
 
+def test_words_are_drawn_and_told(generate):
+    asked = {"prompt": "a {red|blue|green|teal} (boat:1.2)", "style": "night", "seed": 3, "images": 4}
+    files, made = generate(**asked)
+    recorded = [read_request(Path(file["path"])).prompt for file in files]
+    assert made["prompts"] == recorded and len(set(recorded)) > 1
+    assert all(" (boat:1.2), at night, stars" in one and "{" not in one for one in recorded)
+    assert generate(**asked)[1]["prompts"] == recorded
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
+        ({"prompt": "a (boat"}, "is never closed"),
+        ({"prompt": "a __color__ boat"}, "did you mean colour"),
+        ({"prompt": "hills", "style": "nigth"}, "did you mean night"),
+        ({"prompt": "hills", "style": ["night"]}, "There is no style"),
         ({"prompt": ""}, "Prompt is empty. Describe the picture in a few words."),
         ({"prompt": None}, "Prompt"),
         ({"prompt": "x" * 20_000}, "20,000 characters"),
