@@ -1,0 +1,123 @@
+"""Every benchmark at its smallest, on a random cascade: it runs, and its last line holds what the issue names."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from PIL import Image
+
+from cascade_app.bench import batch, compare, develop, interval, previews, scaling
+from cascade_app.bench.studio import STAGES, Made
+from cascade_app.bench.weights import mid_size
+from cascade_app.runtime.footprint import count_unet
+from tests.small import write_checkpoint, x0_scheduler
+
+SMALL = ["--rounds", "1", "--steps", "2+1", "--size", "64x64"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(write_checkpoint(tmp_path_factory.mktemp("bench"), scheduler=x0_scheduler()))
+
+
+@pytest.fixture(autouse=True)
+def calm(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # benchmarks set it; put back after
+
+
+def last_line(capsys) -> dict:
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def test_compare(folder, capsys):
+    compare.main([*SMALL, "--steps", "2+2", "--size", "128x128", "--checkpoint", folder, "--no-rss"])
+    result = last_line(capsys)
+    assert {"ratio_float32", "ratio_default", "ratio_default_best", "max_pixel_difference"} <= set(result)
+    assert result["max_pixel_difference"] <= 1
+    assert set(result["seconds"]) == set(compare.SIDES)
+    for seconds in result["seconds"].values():
+        assert set(seconds) == {*STAGES, "total"} and seconds["prior"] > 0
+        assert sum(seconds[stage] for stage in STAGES) <= 1.05 * seconds["total"]
+
+
+def test_ratios_of_memory():
+    peaks = {"studio-default": 3, "diffusers-model-card": 4, "studio-float32": 5, "diffusers-float32": 10}
+    result = compare.memory(peaks.get)
+    assert (result["rss_ratio"], result["rss_ratio_float32"]) == (0.75, 0.5)
+    assert compare.memory({**peaks, "diffusers-model-card": None}.get)["rss_ratio"] is None
+
+
+@pytest.mark.parametrize(("slow", "quicker"), [("diffusers-float32", True), ("studio-float32", False)])
+def test_compare_sees_a_slowed_side(slow, quicker):
+    arguments = compare._arguments(["--rounds", "3"])
+    result = compare.compare({name: side(0.2 if name == slow else 0.01) for name in compare.FLOAT32}, arguments)
+    assert (result["ratio_float32"] > 1) == quicker
+    assert (result["stage_ratio_float32"]["prior"] > 1) == quicker
+
+
+def test_compare_sees_another_picture():
+    arguments = compare._arguments(["--rounds", "1"])
+    sides = dict(zip(compare.FLOAT32, (side(0, colour=10), side(0, colour=17)), strict=True))
+    assert compare.compare(sides, arguments)["max_pixel_difference"] == 7
+
+
+def side(seconds: float, *, colour: int = 0):
+    """A side that sleeps, and makes a picture of one colour."""
+
+    def make(_request) -> Made:
+        time.sleep(seconds)
+        picture = Image.new("RGB", (8, 8), (colour, 0, 0))
+        return Made([picture], {**dict.fromkeys((*STAGES, "total"), 0.01 + seconds)})
+
+    return make
+
+
+def test_previews(folder, capsys):
+    previews.main([*SMALL, "--checkpoint", folder])
+    result = last_line(capsys)
+    assert result["ratio"] > 0 and result["same_picture"] is True
+    assert result["previews_on"] > 0 == result["previews_off"]
+
+
+def test_develop(folder, capsys):
+    develop.main([*SMALL, "--checkpoint", folder])
+    result = last_line(capsys)
+    assert result["ratio"] > 0 and result["same_picture"] is True
+    assert result["text_encoder_calls"] == 0 and result["negative_bytes"] == 2 * 16 * 2 * 2
+
+
+def test_batch(folder, capsys):
+    batch.main([*SMALL, "--checkpoint", folder, "--images", "1,2", "--dtype", "float32"])
+    result = last_line(capsys)
+    assert result["ratio"]["1"] == 1 and set(result["ratio"]) == {"1", "2"}
+    assert result["max_pixel_difference"] <= 1
+
+
+def test_interval(folder, capsys):
+    interval.main([*SMALL, "--checkpoint", folder, "--intervals", "0-0.5,0-1"])
+    result = last_line(capsys)
+    assert result["intervals"]["0-1"]["mean_difference"] == 0 and result["intervals"]["0-1"]["psnr_db"] == 99
+    assert result["intervals"]["0-0.5"]["mean_difference"] > 0 < result["another_seed"]["mean_difference"]
+
+
+def test_scaling(folder, capsys):
+    scaling.main(["--rounds", "1", "--steps", "1+1", "--checkpoint", folder, "--no-memory",
+                  "--sides", "64,128", "--times", "1,2", "--images", "1,2"])  # fmt: skip
+    result = last_line(capsys)
+    assert set(result["worst_time"]) == {"resolution", "steps", "images"}
+    flop = {axis: [row["flop"] for row in rows] for axis, rows in result["growth"].items()}
+    assert 2.5 < flop["resolution"][1] / flop["resolution"][0] < 4.5  # four times the pixels, and a part that is constant
+    assert 1.9 < flop["images"][1] / flop["images"][0] <= 2.01
+
+
+def test_growth_beyond_the_operations_is_seen():
+    rows = [{"flop": 1, "seconds": 1.0}, {"flop": 4, "seconds": 6.0}, {"flop": 8, "seconds": 8.0}]
+    assert scaling.worst(rows, "seconds", "flop") == 1.5
+    assert scaling.worst(rows, "activation_bytes", "pixels") is None
+
+
+def test_the_middle_size_lies_between():
+    prior, decoder = (count_unet(mid_size().parts[name].config).total for name in ("prior", "decoder"))
+    assert 50e6 < prior < 100e6 and 20e6 < decoder < 50e6
