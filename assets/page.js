@@ -61,7 +61,7 @@
     if (bottom < 0.6 * height) easel.scrollIntoView({ block: "start", behavior: "smooth" });
   };
 
-  const keys = { s: () => press("swap"), l: () => (toggleTheme(), true), x: () => unfold("grid"), "/": search };
+  const keys = { s: () => press("swap"), l: () => (toggleTheme(), true), x: () => unfold("grid"), o: () => cascade.choose(), "/": search };
 
   const onKey = (event) => {
     const key = event.key.toLowerCase();

@@ -39,6 +39,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("vary", "Vary", "V", "Its negative changed, from subtle to strong.", makes=True),
     Action("words", "New words", "W", "The same seed, with the words of the form.", makes=True),
     Action("blend", "Blend", "B", "Between two, or from one towards the words of the form.", most=2, makes=True),
+    Action("again", "Make again", "M", "All of it once more, from its own settings: the same picture.", makes=True),
     Action("compare", "Compare", "K", "One over the other, with a divider to draw across.", fewest=2, most=2),
     Action("favourite", "Favourite", "F", "Favourites are never thrown away to make room.", most=MANY),
     Action("reuse_settings", "Reuse settings", "A", "Put all of its settings into the form."),

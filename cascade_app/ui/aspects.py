@@ -23,6 +23,12 @@ def presets(spec: CheckpointSpec) -> dict[str, tuple[int, int]]:
     return found
 
 
+def nearest_size(spec: CheckpointSpec, width: int, height: int) -> tuple[int, int]:
+    """This size where the checkpoint makes it, else one of the same shape that it does."""
+    sides = _on_grid(spec, width), _on_grid(spec, height)
+    return sides if sides == (width, height) else _nearest(spec, width / height)
+
+
 def label_of(spec: CheckpointSpec, width: object, height: object) -> str | None:
     """The preset that has this size, in either orientation; None where there is none."""
     for label, (across, down) in presets(spec).items():

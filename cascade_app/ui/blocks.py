@@ -21,6 +21,7 @@ from cascade_app.ui.callbacks import Page
 from cascade_app.ui.elements import Turn
 from cascade_app.ui.form import Form, stand_in_spec
 from cascade_app.ui.gallery_panel import build_gallery_panel
+from cascade_app.ui.grid_panel import build_grid_panel
 from cascade_app.ui.prompt_panel import build_prompt_panel
 from cascade_app.ui.session import Table
 from cascade_app.ui.settings_panel import build_settings_panel
@@ -34,7 +35,7 @@ from cascade_app.wordbook import Wordbook
 TITLE = "Cascade Studio"
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS_PATH = ROOT / "examples" / "prompts.txt"
-SCRIPTS = ("page.js", "picks.js")
+SCRIPTS = ("page.js", "picks.js", "drop.js")
 
 
 def read_prompts(path: Path = PROMPTS_PATH) -> list[str]:
@@ -73,12 +74,13 @@ def lay_out(backend: Backend, gallery: Gallery, *, checkpoint: str, book: Wordbo
         with gr.Column(elem_id="desk"):
             prompt = build_prompt_panel(form, prompts)
             variations = build_variations_panel()
+            grid = build_grid_panel()
             settings = build_settings_panel(form, backend)
             system = build_system_panel()
     gr.HTML(actions.footer(), **_still("keys"))
     return Page(
-        backend=backend, gallery=gallery, form=form, prompt=prompt, variations=variations, settings=settings, stage=stage,
-        shelf=shelf, system=system, header=header, lamp=lamp, timer=gr.Timer(POLL_S), table=gr.State(Table()),
+        backend=backend, gallery=gallery, form=form, prompt=prompt, variations=variations, grid=grid, settings=settings,
+        stage=stage, shelf=shelf, system=system, header=header, lamp=lamp, timer=gr.Timer(POLL_S), table=gr.State(Table()),
         turn=gr.State(Turn()), prompts=prompts,
     )  # fmt: skip
 

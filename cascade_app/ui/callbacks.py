@@ -20,36 +20,37 @@ from cascade_app.ui.checkpoint_panel import about_html, choices
 from cascade_app.ui.elements import Updates, sentence_of
 from cascade_app.ui.form import plan_values
 from cascade_app.ui.making import Making
+from cascade_app.ui.opening import Opening
 from cascade_app.ui.picking import Picking
 from cascade_app.ui.prompt_panel import words_line, words_problem
 from cascade_app.ui.system_panel import system_html
 from cascade_app.words import draws
 
 
-class Page(Making, Picking):
+class Page(Making, Picking, Opening):
     """Every handler of the page, on its elements."""
 
     def fill(self, request: GenerationRequest) -> Updates:
         """All of a record's settings into the form, its checkpoint among them. Raises CascadeError where it is not offered."""
-        spec = self._spec(request.checkpoint)
+        spec = self.spec(request.checkpoint)
         label = label_of(spec, request.width, request.height)
-        return {**self._in_use(spec, label), **self.form.fill(request, spec)}
+        return {**self.in_use(spec, label), **self.form.fill(request, spec)}
 
     # --- the checkpoint ---
 
     def choose(self, name: object, in_use: str) -> Updates:
         """A checkpoint was chosen: the form becomes one for it, or stays as it is if it cannot be used."""
         try:
-            spec = self._spec(name)
+            spec = self.spec(name)
         except Exception as error:
             message = markup.message(sentence_of(error))
             return {self.form.controls["checkpoint"]: in_use, self.prompt.message: message}
-        return {**self._in_use(spec, "1:1"), **self.form.use(spec), self.prompt.message: ""}
+        return {**self.in_use(spec, "1:1"), **self.form.use(spec), self.prompt.message: ""}
 
     def apply_preset(self, in_use: str, event: gr.EventData) -> Updates:
         """One of the checkpoint's own sets of settings into the form."""
         try:
-            preset = self._spec(in_use).presets.get(getattr(event, "preset", None))
+            preset = self.spec(in_use).presets.get(getattr(event, "preset", None))
         except Exception as error:
             return {self.prompt.message: markup.message(sentence_of(error))}
         return {self.prompt.message: gr.skip()} if preset is None else self.form.tune(preset)
@@ -57,7 +58,7 @@ class Page(Making, Picking):
     def accept(self, in_use: str) -> Updates:
         """The licence of the checkpoint in use was accepted."""
         try:
-            spec = self._spec(in_use)
+            spec = self.spec(in_use)
             self.backend.accept_license(spec.license_to_accept)
         except Exception as error:
             return {self.prompt.message: markup.message(sentence_of(error))}
@@ -68,17 +69,17 @@ class Page(Making, Picking):
             self.timer: gr.Timer(active=True),  # the engine may start again
         }
 
-    def _spec(self, name: object) -> CheckpointSpec:
+    def spec(self, name: object) -> CheckpointSpec:
         return self.backend.checkpoint(check_offered(name, self.form.spec.name))
 
     def _geometry(self, name: object) -> CheckpointSpec:
         """Sizes to go by where nothing may fail: those the page was laid out with, if need be."""
         try:
-            return self._spec(name)
+            return self.spec(name)
         except CascadeError:
             return self.form.spec
 
-    def _in_use(self, spec: CheckpointSpec, aspect: str | None) -> Updates:
+    def in_use(self, spec: CheckpointSpec, aspect: str | None) -> Updates:
         """Everything beside the form's own controls that depends on the checkpoint."""
         return {
             self.header: markup.header(checkpoint=spec.title, license=spec.license),

@@ -87,7 +87,7 @@ def facts(
     return (
         f'<div class="cs-facts"><p class="cs-facts-title" title="{escape(title)}">{escape(title)}</p>'
         f'<ul class="cs-details">{listed}</ul>'
-        f'<div class="cs-actions">{buttons(count, names=("develop", "vary", "words", "blend", "compare"))}{back}</div>'
+        f'<div class="cs-actions">{buttons(count, names=("develop", "vary", "words", "blend", "again", "compare"))}{back}</div>'
         f'<div class="cs-actions cs-lesser">{_downloads(downloads)}'
         f'{buttons(count, names=("favourite", "reuse_settings", "reuse_seed", "delete"), pressed=pressed)}</div></div>{kin}'
     )

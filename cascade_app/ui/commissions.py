@@ -12,10 +12,12 @@ from typing import Any
 
 from cascade_app import explore
 from cascade_app.errors import InvalidRequest
+from cascade_app.grid import Grid
 from cascade_app.record import Record
 from cascade_app.request import GenerationRequest
 from cascade_app.ui.actions import ACTION
 from cascade_app.ui.easel import Easel, Print
+from cascade_app.ui.grid_panel import axes_of
 from cascade_app.ui.variations_panel import SKETCHES, Variation
 from cascade_app.work import WHOLE, Work
 
@@ -31,10 +33,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Commission:
-    """Runs that belong together. `blank` is the sheet they fill, where they are more than one."""
+    """Runs that belong together. `blank` is the sheet they fill, where they are more than one.
+
+    grid: in place of runs, cells that share their negatives.
+    """
 
     runs: tuple[Run, ...]
     blank: Easel | None = None
+    grid: Grid | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Wishes:
 
     request: the form; `words` may be left empty where it is read for its settings only.
     offered: whether a checkpoint of that name may be used here.
+    grid: two settings and their values.
     """
 
     request: Callable[[], GenerationRequest]
@@ -50,6 +57,7 @@ class Wishes:
     sketches: Any
     variation: Callable[[], Variation]
     offered: Callable[[str], bool]
+    grid: Callable[[], Grid]
 
 
 def commission(act: str, records: Sequence[Record], wishes: Wishes) -> Commission:
@@ -62,13 +70,18 @@ def commission(act: str, records: Sequence[Record], wishes: Wishes) -> Commissio
         return _alone((wishes.request(), WHOLE))
     if act == "sketch":
         return _alone(explore.sketches(wishes.request(), SKETCHES.parse(wishes.sketches)))
+    if act == "grid":
+        grid = wishes.grid()
+        blank = tuple(Print(alt=f"Cell {number}, forming") for number in range(1, len(grid.cells) + 1))
+        return Commission((), Easel(prints=blank, axes=axes_of(grid)), grid)
     action = ACTION.get(act)
     if action is None or not action.makes:
         raise InvalidRequest("This page does not know that action. Reload it and try again.")
     if not action.fits(len(records)):
         raise InvalidRequest(f"{action.label} takes {action.wants}, and {len(records)} are picked. Pick others on the sheet.")
     records = [_usable(record, wishes) for record in records]
-    return {"develop": _develop, "vary": _vary, "words": _words, "blend": _blend}[act](records, wishes)
+    ways = {"develop": _develop, "vary": _vary, "words": _words, "blend": _blend, "again": _again}
+    return ways[act](records, wishes)
 
 
 def _usable(record: Record, wishes: Wishes) -> Record:
@@ -102,6 +115,10 @@ def _vary(records: Sequence[Record], wishes: Wishes) -> Commission:
 
 def _words(records: Sequence[Record], wishes: Wishes) -> Commission:
     return _alone(explore.new_words(records[0], wishes.request().prompt, sketch=wishes.variation().sketch))
+
+
+def _again(records: Sequence[Record], wishes: Wishes) -> Commission:
+    return _alone(explore.regenerate(records[0]))
 
 
 def _blend(records: Sequence[Record], wishes: Wishes) -> Commission:

@@ -169,7 +169,8 @@ def _grid(view: Easel, axes: Axes) -> str:
     columns, rows = len(axes.across), len(axes.down)
     style = f"--ratio:{view.ratio:.4f};--columns:{columns};--sheet-ratio:{columns * view.ratio / rows:.4f}"
     head = "".join(f'<span class="cs-across" title="{escape(one)}">{escape(one)}</span>' for one in axes.across)
-    corner = f'<span class="cs-corner">{escape(axes.down_title)} / {escape(axes.across_title)}</span>'
+    down = " &#8595;" if axes.down_title else ""
+    corner = f'<span class="cs-corner"><b>{escape(axes.across_title)} &#8594;</b><b>{escape(axes.down_title)}{down}</b></span>'
     lines = []
     for row, label in enumerate(axes.down):
         cells = "".join(_print(one, view) for one in view.prints[row * columns : (row + 1) * columns])

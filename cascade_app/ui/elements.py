@@ -24,6 +24,7 @@ from cascade_app.serving.visitors import visitor_of
 from cascade_app.ui import cards, easel, session
 from cascade_app.ui.form import Form
 from cascade_app.ui.gallery_panel import GalleryPanel
+from cascade_app.ui.grid_panel import GridPanel
 from cascade_app.ui.prompt_panel import PromptPanel
 from cascade_app.ui.session import Table
 from cascade_app.ui.settings_panel import SettingsPanel
@@ -78,6 +79,7 @@ class Elements:
     form: Form
     prompt: PromptPanel
     variations: VariationsPanel
+    grid: GridPanel
     settings: SettingsPanel
     stage: StagePanel
     shelf: GalleryPanel
@@ -95,7 +97,7 @@ class Elements:
 
     def running(self, running: bool) -> Updates:
         """The buttons that start runs, and the one that ends them."""
-        makers = (self.prompt.generate, self.prompt.sketch)
+        makers = (self.prompt.generate, self.prompt.sketch, self.grid.make)
         return {
             **{button: gr.update(interactive=not running) for button in makers},
             self.prompt.cancel: gr.update(interactive=running),

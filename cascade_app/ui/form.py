@@ -85,7 +85,7 @@ class Form:
         """Updates that set the form to `spec`: its sizes and settings; words, count and seed stay."""
         return {
             self.controls["checkpoint"]: spec.name,
-            **self._sides(spec, spec.default_size_px, spec.default_size_px),
+            **self.sides(spec, spec.default_size_px, spec.default_size_px),
             **self.tune(spec.defaults),
         }
 
@@ -96,9 +96,9 @@ class Form:
     def fill(self, request: GenerationRequest, spec: CheckpointSpec) -> dict[Component, Any]:
         """Updates that put `request` into the form; `spec` is its checkpoint."""
         values = {self.controls[name]: getattr(request, name) for name in ON_PAGE if name != "images"}
-        return {**values, **self._sides(spec, request.width, request.height), self.style: "", self.randomise: False}
+        return {**values, **self.sides(spec, request.width, request.height), self.style: "", self.randomise: False}
 
-    def _sides(self, spec: CheckpointSpec, width: int | None, height: int | None) -> dict[Component, Any]:
+    def sides(self, spec: CheckpointSpec, width: int | None, height: int | None) -> dict[Component, Any]:
         limits = {"minimum": spec.min_size_px, "maximum": spec.max_size_px, "step": spec.size_step_px}
         sides = {"width": width, "height": height}
         return {

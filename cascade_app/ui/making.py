@@ -15,18 +15,21 @@ import gradio as gr
 from cascade_app.errors import CascadeError
 from cascade_app.gallery.gallery import Album
 from cascade_app.gallery.store import record
+from cascade_app.serving.grids import grid_runs
 from cascade_app.serving.offer import offered
 from cascade_app.ui import markup
 from cascade_app.ui.commissions import Commission, Wishes, commission
 from cascade_app.ui.easel import Easel, easel
 from cascade_app.ui.elements import Elements, Turn, Updates, Wanted, ids_told, sentence_of, told
 from cascade_app.ui.form import plan_values
+from cascade_app.ui.grid_panel import read_grid
 from cascade_app.ui.prompt_panel import words_line
 from cascade_app.ui.render import View, render
 from cascade_app.ui.session import Table
 from cascade_app.ui.variations_panel import read_variation
 
 NOT_STARTED = "The run could not start: too many are waiting, or the connection was lost. Try again in a moment."
+FROM_FORM = ("generate", "sketch", "grid")
 
 
 class Making(Elements):
@@ -35,13 +38,18 @@ class Making(Elements):
     @property
     def run_inputs(self) -> list[Any]:
         """What `run` takes after the request."""
-        return [*self.form.inputs, self.prompt.sketches, *self.variations.inputs, self.table, self.turn]
+        return [
+            *self.form.inputs, self.prompt.sketches, *self.variations.inputs, *self.grid.inputs, self.table, self.turn
+        ]  # fmt: skip
 
     def begin_generate(self, turn: Turn) -> Updates:
         return self._begin(turn, Wanted("generate"))
 
     def begin_sketch(self, turn: Turn) -> Updates:
         return self._begin(turn, Wanted("sketch"))
+
+    def begin_grid(self, turn: Turn) -> Updates:
+        return self._begin(turn, Wanted("grid"))
 
     def begin_make(self, turn: Turn, event: gr.EventData) -> Updates:
         """An action that makes something of picked records."""
@@ -73,36 +81,43 @@ class Making(Elements):
                     if turn.cancelled >= number:
                         break
                     notices = f"{notices} {view.notice}".strip()
-                    yield self._updates(album, view, notices) | self._sent(view, controls[:2])
+                    yield self._updates(album, view, notices) | self._of_form(view, turn.wanted, controls[:2])
             yield self._cancelled(album, table)
         except Exception as error:  # the border: nothing may reach a user but a sentence
             yield {**self._at_rest(album, table), self.prompt.message: markup.message(sentence_of(error))}
 
     def _commission(self, album: Album, wanted: Wanted, controls: list[Any]) -> Commission:
-        n = len(self.variations.inputs)
-        *fields, sketches = controls[:-n]
+        n, m = len(self.variations.inputs), len(self.grid.inputs)
+        *fields, sketches = controls[: -n - m]
+        variation, grid = controls[-n - m : -m], controls[-m:]
         wishes = Wishes(
             request=lambda: self.form.request(fields), settings=lambda: self.form.request(plan_values(fields)),
-            sketches=sketches, variation=lambda: read_variation(controls[-n:]),
+            sketches=sketches, variation=lambda: read_variation(variation),
             offered=lambda name: name in offered(self.form.spec.name),
+            grid=lambda: read_grid(grid, self.form.request(fields)),
         )  # fmt: skip
         return commission(wanted.act, [album.record(id) for id in wanted.ids], wishes)
 
     def _views(self, made: Commission, album: Album) -> Iterator[View]:
         """All of a commission's runs, one after the other, as one."""
+        if made.grid is not None:
+            cells = enumerate(grid_runs(self.backend, made.grid))
+            return render(((record(events, album), (number,)) for number, (_cell, events) in cells), made.blank)
         runs = (record(self.backend.generate(one.request, one.work), album) for one in made.runs)
         return render(zip(runs, (one.cells for one in made.runs), strict=True), made.blank)
 
-    def _sent(self, view: View, typed: Sequence[Any]) -> Updates:
-        """The words as they went to the encoder, said once they are known."""
-        return {self.prompt.words: words_line(view.plan, typed=typed, lead="Sent")} if view.plan else {}
+    def _of_form(self, view: View, wanted: Wanted, typed: Sequence[Any]) -> Updates:
+        """The seed that was drawn and the words as they went to the encoder, once they are known, where the form asked."""
+        if view.plan is None or wanted.act not in FROM_FORM:
+            return {}
+        words = words_line(view.plan, typed=typed, lead="Sent")
+        seed = {} if view.seed is None or wanted.act == "grid" else {self.form.controls["seed"]: view.seed}
+        return {self.prompt.words: words, **seed}
 
     def _updates(self, album: Album, view: View, notices: str) -> Updates:
         updates: Updates = {self.stage.easel: easel(view.easel)}
         if view.notice:
             updates[self.prompt.message] = markup.message(notices, kind="note")
-        if view.seed is not None:
-            updates[self.form.controls["seed"]] = view.seed
         if view.saved:  # kept at once: a run cancelled later loses none of its finished pictures
             updates |= self.row(album)
             updates[self.settings.reuse_last] = gr.update(interactive=True)
@@ -111,6 +126,15 @@ class Making(Elements):
     def _finished(self, album: Album, view: View, table: Table) -> Updates:
         table = table.with_(tuple(one.id for one in view.easel.prints), axes=view.easel.axes)
         return {**self.running(False), **self.lay(album, table, clock=view.easel.clock), **self.row(album)}
+
+    def plan_grid(self, *sent: Any) -> str:
+        """The line that says what a grid would be."""
+        m = len(self.grid.inputs)
+        try:
+            request = self.form.request(plan_values(sent[:-m]))
+            return markup.plan_line(read_grid(sent[-m:], request).summary)
+        except Exception as error:
+            return markup.plan_problem(sentence_of(error))
 
     def cancel(self, turn: Turn) -> None:
         """Ask the run to end; it does within one step."""

@@ -40,7 +40,17 @@ def _views() -> str:
         f'<button type="button" data-view-to="{name}" aria-current="{now}" title="{title} (G)">{title}</button>'
         for name, title, now in rooms
     )
-    return f'<nav class="cs-views" aria-label="Rooms">{links}</nav>'
+    opener = '<button type="button" data-open title="A picture file (O)">Open</button>'
+    return f'<nav class="cs-views" aria-label="Rooms">{links}{opener}</nav>'
+
+
+def drop_target(limit_bytes: int) -> str:
+    """What is seen while a file is dragged over the page, and the chooser behind the Open button."""
+    return (
+        f'<input type="file" id="open-file" data-limit="{limit_bytes}" accept="image/png,image/jpeg,image/webp" tabindex="-1" '
+        'aria-label="A picture file"><div class="cs-drop"><p>Drop the picture: its settings come back, and it can be developed '
+        "or varied at once.</p></div>"
+    )
 
 
 def engine_status(state: str, message: str) -> str:

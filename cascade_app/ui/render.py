@@ -60,7 +60,8 @@ class View:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Where a run's images go among the `of` prints of a sheet that several runs fill; `before` are filled already.
+    """Where a run's images go among the `of` prints of a sheet that several runs fill; `before` are filled already, in
+    `spent_s`.
 
     The defaults are a run that fills a sheet of its own.
     """
@@ -68,6 +69,7 @@ class Sheet:
     cells: Sequence[int] = ()
     before: int = 0
     of: int = 0
+    spent_s: float = 0.0
 
     def place(self, index: int) -> int:
         return self.cells[index] if index < len(self.cells) else index
@@ -75,6 +77,14 @@ class Sheet:
     def fraction(self, own: float) -> float:
         """How far all runs together are, when this one is as far as `own`."""
         return (self.before + own * len(self.cells)) / self.of if self.of else own
+
+    def clock(self, event: StepDone) -> str:
+        """Time gone and left, of all runs together."""
+        gone, left = self.spent_s + event.elapsed_s, event.remaining_s
+        if self.of:
+            done = self.fraction(event.fraction)
+            left = gone * (1 - done) / done if done else left
+        return f"{_seconds(gone)} gone, {_seconds(left)} left"
 
 
 OWN = Sheet()
@@ -87,11 +97,12 @@ def render(runs: Iterable[tuple[Iterable[Event], Sequence[int]]], blank: Easel |
     order. Closing it closes the run that is under way.
     """
     easel = replace(blank or Easel(), state="waiting", headline="Asking for the engine")
-    made = 0
+    made, spent_s = 0, 0.0
     for events, cells in runs:
-        sheet = Sheet(cells, before=made, of=len(blank.prints) if blank else 0)
+        sheet = Sheet(cells, before=made, of=len(blank.prints) if blank else 0, spent_s=spent_s)
         with closing(_follow(events, easel, sheet)) as views:
             for view in views:
+                spent_s += view.total_s
                 if view.finished and blank and made + len(cells) < len(blank.prints):
                     continue  # the next run goes on from there
                 easel = view.easel
@@ -135,15 +146,15 @@ def advance(easel: Easel, event: Event, sheet: Sheet = OWN) -> Easel:
                 headline=_HEADLINES["conditioning"], marks=marks_ahead(plan),
             )  # fmt: skip
         case StageStarted():
-            return _enter(easel, event)
+            return _enter(easel, replace(event, indices=tuple(map(sheet.place, event.indices))))
         case StepDone():
             return _step(easel, event, sheet)
         case ImageReady(index=index, image=image):
             return _place(easel, sheet.place(index), preview_uri(image, _side(easel)))
         case ImageSaved(index=index, record=saved):
-            return _named(easel, sheet.place(index), saved)
+            return _named(easel, sheet.place(index), saved, small=bool(sheet.of))
         case Finished(seconds=seconds):
-            total = f"made in {seconds['total']:.1f} s" if "total" in seconds else ""
+            total = f"made in {_seconds(sheet.spent_s + seconds['total'])}" if "total" in seconds else ""
             marks = tuple(mark if mark.progress == "kept" else StageMark("done", mark.steps, mark.steps) for mark in easel.marks)
             return replace(easel, state="done", marks=marks, headline="Done", clock=total, fraction=1.0)
     return easel
@@ -192,7 +203,7 @@ def _step(easel: Easel, event: StepDone, sheet: Sheet) -> Easel:
     easel = replace(
         easel,
         marks=marks,
-        clock=f"{_seconds(event.elapsed_s)} gone, {_seconds(event.remaining_s)} left",
+        clock=sheet.clock(event),
         fraction=sheet.fraction(event.fraction),
     )
     for index, preview in zip(event.indices, event.previews, strict=False):
@@ -218,12 +229,16 @@ def _place(easel: Easel, index: int, src: str) -> Easel:
     return replace(easel, prints=tuple(prints))
 
 
-def _named(easel: Easel, index: int, saved: Record) -> Easel:
-    """The print of a picture that is safe on disk: it can be picked from now on, also while others form."""
+def _named(easel: Easel, index: int, saved: Record, *, small: bool) -> Easel:
+    """The print of a picture that is safe on disk: it can be picked from now on, also while others form.
+
+    `small` shows its thumbnail, whose address is shorter than its pixels: they would be sent again with every later step.
+    """
     if index >= len(easel.prints):
         return easel
     prints = list(easel.prints)
-    prints[index] = replace(prints[index], id=saved.id, alt=saved.request.prompt)
+    src = f"pictures/{saved.id}/thumbnail.jpg" if small else prints[index].src
+    prints[index] = replace(prints[index], id=saved.id, alt=saved.request.prompt, src=src)
     return replace(easel, prints=tuple(prints))
 
 

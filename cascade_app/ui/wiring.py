@@ -39,10 +39,11 @@ def _stage(page: Page) -> list[Any]:
 
 def _wire_runs(page: Page) -> None:
     stage, prompt = page.stage, page.prompt
-    shown = [*_stage(page), prompt.generate, prompt.sketch, prompt.cancel, prompt.words]
+    shown = [*_stage(page), prompt.generate, prompt.sketch, page.grid.make, prompt.cancel, prompt.words]
     presses = (
         (prompt.generate.click, page.begin_generate),
         (prompt.sketch.click, page.begin_sketch),
+        (page.grid.make.click, page.begin_grid),
         (stage.switchboard.make, page.begin_make),
     )
     for press, begin in presses:
@@ -58,6 +59,11 @@ def _wire_runs(page: Page) -> None:
         )
         run.failure(page.not_started, [page.table], shown, **_QUIET)
         run.then(page.look_again, [page.settings.checkpoint.in_use], _told_again(page), **_QUIET)
+    gr.on(
+        [page.grid.across.change, page.grid.across_values.input, page.grid.down.change, page.grid.down_values.input],
+        page.plan_grid, [*page.form.inputs, *page.grid.inputs], [page.grid.plan], trigger_mode="always_last",
+        preprocess=False, **_QUIET,
+    )  # fmt: skip
     prompt.cancel.click(page.cancel, [page.turn], None, **_QUIET)
 
 
@@ -65,6 +71,10 @@ def _wire_pictures(page: Page) -> None:
     stage, form, shelf = page.stage, page.form, page.shelf
     latest: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
     stage.switchboard.show(page.show, [page.table], _stage(page), **latest)
+    opened = [*_stage(page), *form.inputs, *_follows_checkpoint(page)]
+    stage.switchboard.opened(
+        page.opened, [page.table, page.settings.checkpoint.in_use], list(dict.fromkeys(opened)), **latest
+    ).then(page.plan, form.inputs, [page.prompt.plan], preprocess=False, **_QUIET)
     stage.switchboard.picks(page.picks, [page.table], [stage.facts, page.prompt.message], **latest)
     touched = [*_stage(page), shelf.shelf, shelf.at, *form.inputs, *_follows_checkpoint(page)]
     acted = stage.switchboard.act(
@@ -92,7 +102,7 @@ def _wire_form(page: Page) -> None:
     planned = [form.controls[name].change for name in names]
     gr.on(planned, page.plan, form.inputs, [page.prompt.plan], trigger_mode="always_last", **raw)
     worded = [form.controls["prompt"].change, form.controls["negative_prompt"].change, form.controls["seed"].input]
-    worded += [form.style.change, form.randomise.input]
+    worded += [form.style.change, form.randomise.input, form.controls["images"].change]
     gr.on(worded, page.words, form.inputs, [page.prompt.words], trigger_mode="always_last", **raw)
     sides = [side.change for side in size]
     gr.on(sides, page.follow_size, [*size, in_use], [settings.aspect], trigger_mode="always_last", **raw)

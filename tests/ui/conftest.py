@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
@@ -27,7 +28,13 @@ def gallery(tmp_path):
     one.close()
 
 
-@pytest.fixture
-def page(gallery) -> Page:
+@pytest.fixture(scope="session")
+def elements(tmp_path_factory) -> Page:
+    """Laid out once, which takes a second; no handler changes an element itself."""
     with gr.Blocks():
-        return lay_out(FakeBackend(), gallery, checkpoint="pocket")
+        return lay_out(FakeBackend(), Gallery(tmp_path_factory.mktemp("none")), checkpoint="pocket")
+
+
+@pytest.fixture
+def page(elements, gallery) -> Page:
+    return replace(elements, backend=FakeBackend(), gallery=gallery)

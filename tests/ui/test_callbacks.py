@@ -16,6 +16,7 @@ from cascade_app.ui.callbacks import Page
 from cascade_app.ui.checkpoint_panel import choices
 from cascade_app.ui.elements import UNEXPECTED, Turn
 from cascade_app.ui.gallery_panel import Browse
+from cascade_app.ui.grid_panel import NONE
 from cascade_app.ui.session import Table
 from cascade_app.ui.variations_panel import MANNERS, RESULTS
 from tests.fakes import FakeBackend
@@ -31,14 +32,20 @@ def press(page: Page, act: str, ids=(), table=None, turn=None, **changes):
     table = table or Table()
     if act == "generate":
         page.begin_generate(turn)
-    elif act == "sketch":
-        page.begin_sketch(turn)
+    elif act in ("sketch", "grid"):
+        {"sketch": page.begin_sketch, "grid": page.begin_grid}[act](turn)
     else:
         page.begin_make(turn, told(act=act, ids=list(ids)))
     variation = {"amount": 0.3, "count": 2, "manner": MANNERS[0], "result": RESULTS[0], "new_words": False}
-    extra = {"sketches": 4, **variation}
+    grid = {"across": "decoder_steps", "across_values": "2, 3", "down": NONE, "down_values": ""}
+    extra = {"sketches": 4, **variation, **grid}
     extra |= {name: changes.pop(name) for name in list(changes) if name in extra}
     return page.run(ME, *sent(**changes), *extra.values(), table, turn)
+
+
+def unchanged() -> list:
+    """All of the page's controls, as they start."""
+    return [*sent(), 4, 0.3, 2, MANNERS[0], RESULTS[0], False, "decoder_steps", "2, 3", NONE, ""]
 
 
 def finish(page: Page, act: str = "generate", ids=(), table=None, **changes) -> dict:
@@ -141,7 +148,7 @@ def test_anothers_picture_cannot_be_used_or_seen(page):
     assert [(item.id, item.favourite) for item in kept(page)] == [(id, False)]
     turn = Turn()
     page.begin_make(turn, told(act="develop", ids=[id]))
-    (refused,) = page.run(other, *sent(), 4, 0.3, 2, MANNERS[0], RESULTS[0], False, Table(), turn)
+    (refused,) = page.run(other, *unchanged(), Table(), turn)
     assert "not in your gallery" in shown(refused[page.prompt.message])
 
 
@@ -159,7 +166,7 @@ def test_a_browser_without_cookies_is_told(page):
     assert "cookie" in shown(page.open(nobody)[page.prompt.message])
     turn = Turn()
     page.begin_generate(turn)
-    (refused,) = page.run(nobody, *sent(), 4, 0.3, 2, MANNERS[0], RESULTS[0], False, Table(), turn)
+    (refused,) = page.run(nobody, *unchanged(), Table(), turn)
     assert "cookie" in shown(refused[page.prompt.message]) and refused[page.prompt.generate]["interactive"]
 
 
