@@ -1,8 +1,9 @@
 """The named endpoints `/generate`, `/sketch`, `/develop` and `/vary`: typed and documented; what has a field in the table of
 fields is built from it, like the page.
 
-Of a prompt nothing but the prompt is required, of a saved picture nothing but its file. A user's mistake comes back as an error whose message is the sentence; anything unexpected
-as a general one, with the traceback in the log only. Knows nothing of the page's elements.
+Of a prompt nothing but the prompt is required, of a saved picture nothing but its file. A user's mistake comes back as an
+error whose message is the sentence; anything unexpected as a general one, with the traceback in the log only. Knows nothing
+of the page's elements.
 """
 
 from __future__ import annotations
@@ -161,13 +162,13 @@ def _record(picture: Any, checkpoint: str | None, spec: CheckpointSpec) -> Recor
 
 
 def _uploaded(picture: Any) -> Path:
-    """The path of an upload. A caller may name any path: only the folder of uploads is read, and not what was handed out there."""
+    """The path of an upload. A caller may name any: only the folder of uploads is read, and not what was handed out there."""
     try:
         path = Path(picture["path"]).resolve(strict=True)
-        inside = path.relative_to(Path(get_upload_folder()).resolve())
+        parts = path.relative_to(Path(get_upload_folder()).resolve()).parts
     except (KeyError, TypeError, ValueError, OSError, RuntimeError):
-        inside = Path(HANDED_PREFIX)
-    if inside.parts[0].lower().startswith(HANDED_PREFIX):
+        parts = ()
+    if not parts or any(part.lower().startswith(HANDED_PREFIX) for part in parts):
         raise InvalidRequest("The picture was not uploaded; send its PNG file with the call.")
     return path
 
