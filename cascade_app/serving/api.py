@@ -1,5 +1,4 @@
-"""The named endpoints `/generate`, `/sketch`, `/develop` and `/vary`: typed and documented; what has a field in the table of
-fields is built from it, like the page.
+"""The named endpoints `/generate`, `/sketch`, `/develop` and `/vary`: typed, documented, and built from the table of fields.
 
 Of a prompt nothing but the prompt is required, of a saved picture nothing but its file. A user's mistake comes back as an
 error whose message is the sentence; anything unexpected as a general one, with the traceback in the log only. Knows nothing
