@@ -30,12 +30,14 @@ def main() -> int:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     stop = _stop_on_signals()
     from cascade_app.gallery.gallery import Gallery
-    from cascade_app.serving.local import LocalBackend
+    from cascade_app.gallery.limits import Limits
+    from cascade_app.gallery.reading import UploadLimits
     from cascade_app.serving.pictures import app_options
+    from cascade_app.serving.zero_gpu import make_backend
     from cascade_app.ui.blocks import build_ui, launch_options
 
-    backend = LocalBackend(settings)
-    gallery = Gallery((settings.data_dir / "pictures").resolve())
+    backend = make_backend(settings)
+    gallery = Gallery((settings.data_dir / "pictures").resolve(), Limits.of(settings))
     try:
         gallery.open()
     except GalleryError as error:
@@ -47,7 +49,7 @@ def main() -> int:
             server_port=settings.port,
             prevent_thread_lock=True,
             quiet=True,
-            app_kwargs=app_options(gallery),
+            app_kwargs=app_options(gallery, UploadLimits.of(settings)),
             **launch_options(),
         )
     except OSError:
