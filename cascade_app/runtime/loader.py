@@ -87,7 +87,7 @@ def load_checkpoint(
     # One after another: each part is read by all of torch's threads when its numbers are checked, and two at once were slower.
     loaded = {name: shared.get(spec.parts[name].source.key) or load_part(spec.parts[name], dtype=dtype) for name in PARTS}
     parts = {name: network.to(device) for name, network in loaded.items()}
-    preview_prior = _load_previewer(spec.companions.get("previewer"), device)
+    preview_prior = _load_previewer(spec.companions.get("previewer"), device, dtype)
     return Checkpoint(
         spec=spec,
         device=device,
@@ -289,7 +289,7 @@ def _load_tokenizer(folder: Path, text_encoder: PartFacts) -> CLIPTokenizer:
     return tokenizer
 
 
-def _load_previewer(source: Source | None, device: torch.device) -> Preview | None:
+def _load_previewer(source: Source | None, device: torch.device, dtype: torch.dtype) -> Preview | None:
     if source is None or source.path is None:
         return None
     path, prefix = source.path, source.prefix
@@ -297,8 +297,10 @@ def _load_previewer(source: Source | None, device: torch.device) -> Preview | No
         with safe_open(path, framework="pt") as file:
             keys = [key for key in read_header(path) if key.startswith(prefix)]
             state = {key.removeprefix(prefix): file.get_tensor(key).clone() for key in keys}
-        previewer = Previewer.from_state_dict(state).float().to(device).requires_grad_(False)
+        # Not in float16: its BatchNorms were not trained for that range, and it is slow on a CPU.
+        dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
+        previewer = Previewer.from_state_dict(state).to(device, dtype, memory_format=torch.channels_last).requires_grad_(False)
     except (RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointDamaged(f"{path.name} does not hold a previewer. Copy it again, or remove it.") from error
     # Weights come and go by placement; the previewer, which no placement counts, follows the latents.
-    return lambda latents: previewer.to(latents.device)(latents.float())
+    return lambda latents: previewer.to(latents.device)(latents.to(dtype, memory_format=torch.channels_last)).float()

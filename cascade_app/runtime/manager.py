@@ -26,6 +26,7 @@ from cascade_app.runtime.memory import PARTS, Placement, candidates, choose
 from cascade_app.runtime.offload import Carrier, Offload
 from cascade_app.runtime.precision import choose_precision
 from cascade_app.runtime.prepared import PreparedCache
+from cascade_app.runtime.previews import SHARE, SKETCH_SHARE, Costs
 from cascade_app.runtime.progress import Pace
 from cascade_app.settings import Settings
 from cascade_app.system import PartReport, SystemReport
@@ -67,9 +68,12 @@ class PipelineManager:
 
     Args:
         carrier: the device's memory; by default that of the device chosen.
+        preview_share: of a run's time for previews, where it is not to be the usual one; 0 for none.
     """
 
-    def __init__(self, settings: Settings, *, carrier: Carrier | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, carrier: Carrier | None = None, preview_share: float | None = None
+    ) -> None:
         self.device = choose_device(settings)
         if settings.threads:
             torch.set_num_threads(settings.threads)
@@ -82,6 +86,8 @@ class PipelineManager:
         self.settings = settings
         self._element_bytes = torch.empty((), dtype=self.dtype).element_size()
         self.prepared = PreparedCache()
+        self.preview_costs = Costs()
+        self._preview_share = preview_share
         self._leased = ""
         self._loading = threading.Lock()
         self._checkpoints: OrderedDict[str, Checkpoint] = OrderedDict()
@@ -228,6 +234,11 @@ class PipelineManager:
             load_seconds={loaded.spec.title: self.load_seconds[key] for key, loaded in checkpoints},
             prompts_cached=len(self._embeds),
         )
+
+    def preview_share(self, *, sketch: bool) -> float:
+        """Of a run's time that its previews may take."""
+        usual = SKETCH_SHARE if sketch else SHARE
+        return usual if self._preview_share is None else self._preview_share
 
     def pace(self, checkpoint: Checkpoint) -> Pace:
         """What runs of this checkpoint have taught about its speed."""

@@ -17,7 +17,7 @@ def small_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def manager(small_folder):
-    return PipelineManager(Settings(device="cpu", dtype="float32"))
+    return PipelineManager(Settings(device="cpu", dtype="float32"), preview_share=float("inf"))  # at every step
 
 
 @pytest.fixture
