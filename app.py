@@ -49,6 +49,7 @@ def main() -> int:
             server_port=settings.port,
             prevent_thread_lock=True,
             quiet=True,
+            max_file_size=settings.upload_bytes,
             app_kwargs=app_options(gallery, UploadLimits.of(settings)),
             **launch_options(),
         )

@@ -29,6 +29,11 @@ class Settings:
         placement: "auto", or the placement to insist on (`CASCADE_PLACEMENT`), "+fp8" added for Stage C in 8 bits.
         vram_budget_bytes: use at most so much of the device, 0 for all that is free (`CASCADE_VRAM_BUDGET`, "12GB").
         queue_size: requests that may wait before new ones are refused (`CASCADE_QUEUE_SIZE`).
+        gallery_pictures, gallery_bytes: what a visitor may keep at most, 0 for no limit (`CASCADE_GALLERY_PICTURES`,
+            `CASCADE_GALLERY_BYTES`, "20GB").
+        gallery_all_pictures, gallery_all_bytes: and all visitors together (`CASCADE_GALLERY_ALL_PICTURES`, `..._ALL_BYTES`).
+        gallery_trash_days: how long the trash is kept (`CASCADE_GALLERY_TRASH_DAYS`).
+        upload_bytes, upload_pixels: of a file dropped on the page, at most (`CASCADE_UPLOAD_BYTES`, `CASCADE_UPLOAD_PIXELS`).
         debug: show the traceback of an unexpected error on the command line (`CASCADE_DEBUG`, 0 or 1).
     """
 
@@ -44,6 +49,13 @@ class Settings:
     queue_size: int = 64
     debug: bool = False
     accept_license: str = ""
+    gallery_pictures: int = 10_000
+    gallery_bytes: int = 20 * 10**9
+    gallery_all_pictures: int = 100_000
+    gallery_all_bytes: int = 100 * 10**9
+    gallery_trash_days: int = 30
+    upload_bytes: int = 32 * 10**6
+    upload_pixels: int = 2**25
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -63,8 +75,15 @@ class Settings:
             dtype=_choice(environ, "CASCADE_DTYPE", cls.dtype, ("auto", "float32", "bfloat16", "float16")),
             threads=_whole(environ, "CASCADE_THREADS", cls.threads, maximum=1024),
             placement=_choice(environ, "CASCADE_PLACEMENT", cls.placement, PLACEMENTS),
-            vram_budget_bytes=parse_bytes("CASCADE_VRAM_BUDGET", _text(environ, "CASCADE_VRAM_BUDGET", "0")),
+            vram_budget_bytes=_bytes(environ, "CASCADE_VRAM_BUDGET", cls.vram_budget_bytes),
             queue_size=_whole(environ, "CASCADE_QUEUE_SIZE", cls.queue_size, maximum=100_000),
+            gallery_pictures=_whole(environ, "CASCADE_GALLERY_PICTURES", cls.gallery_pictures, maximum=10**9),
+            gallery_bytes=_bytes(environ, "CASCADE_GALLERY_BYTES", cls.gallery_bytes),
+            gallery_all_pictures=_whole(environ, "CASCADE_GALLERY_ALL_PICTURES", cls.gallery_all_pictures, maximum=10**9),
+            gallery_all_bytes=_bytes(environ, "CASCADE_GALLERY_ALL_BYTES", cls.gallery_all_bytes),
+            gallery_trash_days=_whole(environ, "CASCADE_GALLERY_TRASH_DAYS", cls.gallery_trash_days, maximum=36_500),
+            upload_bytes=_bytes(environ, "CASCADE_UPLOAD_BYTES", cls.upload_bytes),
+            upload_pixels=_whole(environ, "CASCADE_UPLOAD_PIXELS", cls.upload_pixels, maximum=2**28),
             debug=_whole(environ, "CASCADE_DEBUG", cls.debug, maximum=1) == 1,
         )
 
@@ -95,6 +114,10 @@ def _whole(environ: Mapping[str, str], name: str, default: int, *, maximum: int)
     if not (text.isascii() and text.isdigit()) or len(digits) > len(str(maximum)) or int(digits) > maximum:
         raise SettingsError(f'{name} is "{_shown(text)}"; set it to a whole number from 0 to {maximum}.')
     return int(digits)
+
+
+def _bytes(environ: Mapping[str, str], name: str, default: int) -> int:
+    return parse_bytes(name, _text(environ, name, str(default)))
 
 
 def _choice(environ: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:

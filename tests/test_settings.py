@@ -9,7 +9,11 @@ import pytest
 from cascade_app.errors import SettingsError
 from cascade_app.settings import Settings
 
-WHOLE = {"CASCADE_PORT": 65535, "CASCADE_THREADS": 1024, "CASCADE_QUEUE_SIZE": 100_000, "CASCADE_DEBUG": 1}
+WHOLE = {
+    "CASCADE_PORT": 65535, "CASCADE_THREADS": 1024, "CASCADE_QUEUE_SIZE": 100_000, "CASCADE_DEBUG": 1,
+    "CASCADE_GALLERY_PICTURES": 10**9, "CASCADE_GALLERY_ALL_PICTURES": 10**9, "CASCADE_GALLERY_TRASH_DAYS": 36_500,
+    "CASCADE_UPLOAD_PIXELS": 2**28,
+}  # fmt: skip
 
 
 def refused(**environ: str) -> str:
@@ -77,3 +81,10 @@ def test_the_data_folder(monkeypatch: pytest.MonkeyPatch):
     assert Settings.from_env({"XDG_DATA_HOME": "/xdg"}).data_dir == Path("/xdg/cascade-studio")
     assert Settings.from_env({"CASCADE_DATA_DIR": "~/pictures"}).data_dir == Path("/home/someone/pictures")
     assert "no such user" in refused(CASCADE_DATA_DIR="~nobody-of-that-name/x")
+
+
+@pytest.mark.parametrize("name", ["CASCADE_GALLERY_BYTES", "CASCADE_GALLERY_ALL_BYTES", "CASCADE_UPLOAD_BYTES"])
+def test_sizes_are_written_as_people_do(name: str):
+    attribute = name.removeprefix("CASCADE_").lower()
+    assert getattr(Settings.from_env({name: "1.5 GB"}), attribute) == 1_500_000_000
+    assert "write a size such as 12GB" in refused(**{name: "plenty"})

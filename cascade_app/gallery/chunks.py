@@ -17,6 +17,7 @@ from cascade_app.errors import InvalidRequest
 
 TEXT_LIMIT_BYTES = 4 * 2**20  # a record with two negatives of the greatest size has 3 MB
 CHUNKS_LIMIT = 20_000
+PARTS_LIMIT = 20_000  # lists, objects and values in a text, which is JSON mostly; a picture of ours has some hundreds
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # what the pixels are made of
@@ -42,16 +43,22 @@ def contents(file: BinaryIO, *, wanted: frozenset[str]) -> Contents:
     """
     start = file.read(12)
     file.seek(0)
+    if start.startswith(PNG_SIGNATURE):
+        reader = _png
+    elif start.startswith(b"\xff\xd8\xff"):
+        reader = _jpeg
+    elif start[:4] == b"RIFF" and start[8:] == b"WEBP":
+        reader = _webp
+    else:
+        raise InvalidRequest("This file is no PNG, JPEG or WebP picture. Choose one saved by Cascade Studio or another tool.")
     try:
-        if start.startswith(PNG_SIGNATURE):
-            return _png(file, wanted)
-        if start.startswith(b"\xff\xd8\xff"):
-            return _jpeg(file, wanted)
-        if start[:4] == b"RIFF" and start[8:] == b"WEBP":
-            return _webp(file, wanted)
+        found = reader(file, wanted)
     except (struct.error, IndexError, zlib.error) as error:
         raise _damaged() from error
-    raise InvalidRequest("This file is no PNG, JPEG or WebP picture. Choose a picture saved by Cascade Studio or another tool.")
+    for text in found.texts.values():  # a megabyte of brackets parses into a hundred megabytes of lists
+        if text.count("[") + text.count("{") + text.count(",") > PARTS_LIMIT:
+            raise InvalidRequest("The settings in this picture have more parts than any picture needs; they are not read.")
+    return found
 
 
 def pixels_only(data: bytes) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from cascade_app.errors import GalleryFull
 from cascade_app.gallery.item import Usage
+from cascade_app.settings import Settings
 
 DAY_S = 86_400.0
 
@@ -19,11 +20,18 @@ DAY_S = 86_400.0
 class Limits:
     """Pictures and bytes, for one visitor and for all; 0 is no limit. `trash_s` is how long the trash is kept."""
 
-    visitor_pictures: int = 10_000
-    visitor_bytes: int = 20 * 10**9
-    all_pictures: int = 100_000
-    all_bytes: int = 100 * 10**9
+    visitor_pictures: int = 0
+    visitor_bytes: int = 0
+    all_pictures: int = 0
+    all_bytes: int = 0
     trash_s: float = 30 * DAY_S
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        return cls(
+            settings.gallery_pictures, settings.gallery_bytes, settings.gallery_all_pictures, settings.gallery_all_bytes,
+            settings.gallery_trash_days * DAY_S,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

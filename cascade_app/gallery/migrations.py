@@ -41,8 +41,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             DELETE FROM usage WHERE visitor = old.visitor AND pictures = 0; END""",
         "CREATE INDEX oldest ON picture (name) WHERE deleted_s IS NULL AND favourite = 0",
         "CREATE INDEX oldest_of_visitor ON picture (visitor, name) WHERE deleted_s IS NULL AND favourite = 0",
-        "CREATE INDEX longest_trashed ON picture (deleted_s) WHERE deleted_s IS NOT NULL",
-        "CREATE INDEX longest_trashed_of_visitor ON picture (visitor, deleted_s) WHERE deleted_s IS NOT NULL",
+        "CREATE INDEX longest_trashed ON picture (deleted_s, name) WHERE deleted_s IS NOT NULL",
+        "CREATE INDEX longest_trashed_of_visitor ON picture (visitor, deleted_s, name) WHERE deleted_s IS NOT NULL",
     ),
 )
 VERSION = len(MIGRATIONS)

@@ -22,18 +22,22 @@ from cascade_app.gallery.chunks import Contents, contents, pixels_only
 from cascade_app.gallery.png import PARAMETERS_KEY, REQUEST_KEY
 from cascade_app.record import Record
 from cascade_app.request import FIELD, GenerationRequest
+from cascade_app.settings import Settings
 
 COMFY_PROMPT_KEY, COMFY_WORKFLOW_KEY = "prompt", "workflow"
 WANTED = frozenset({REQUEST_KEY, PARAMETERS_KEY, COMFY_PROMPT_KEY, COMFY_WORKFLOW_KEY})
-PARTS_LIMIT = 20_000  # lists, objects and values in a JSON text; a picture of ours has some hundreds
 
 
 @dataclass(frozen=True)
 class UploadLimits:
     """What a file may be at most: bytes of the file, pixels of the picture."""
 
-    n_bytes: int = 32 * 10**6
-    pixels: int = 2**25
+    n_bytes: int = Settings.upload_bytes
+    pixels: int = Settings.upload_pixels
+
+    @classmethod
+    def of(cls, settings: Settings) -> UploadLimits:
+        return cls(settings.upload_bytes, settings.upload_pixels)
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,6 @@ def read(data: bytes, limits: UploadLimits | None = None) -> Restored:
         raise InvalidRequest(
             f"The picture has {found.width:,} x {found.height:,} pixels; the limit is {limits.pixels:,} in all."
         )
-    for key in found.texts:
-        _check_parts(found.texts[key])
     if REQUEST_KEY in found.texts and (found.format == "PNG" or found.texts[REQUEST_KEY].startswith("{")):
         return _ours(found, data)
     if COMFY_PROMPT_KEY in found.texts or COMFY_WORKFLOW_KEY in found.texts:
@@ -76,12 +78,6 @@ def read(data: bytes, limits: UploadLimits | None = None) -> Restored:
     if PARAMETERS_KEY in found.texts:
         return _checked("parameters", foreign.parameters(found.texts[PARAMETERS_KEY]))
     raise InvalidRequest("This picture holds no settings that can be read. Choose the original download, not a copy.")
-
-
-def _check_parts(text: str) -> None:
-    """A megabyte of brackets parses into a hundred megabytes of lists: count before parsing."""
-    if text.count("[") + text.count("{") + text.count(",") > PARTS_LIMIT:
-        raise InvalidRequest("The settings in this picture have more parts than any picture needs; they are not read.")
 
 
 def _ours(found: Contents, data: bytes) -> Restored:

@@ -14,11 +14,12 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from cascade_app.errors import InvalidRequest
+from cascade_app.gallery.chunks import PARTS_LIMIT
 from cascade_app.gallery.downloads import as_format
 from cascade_app.gallery.gallery import Album, Gallery
 from cascade_app.gallery.intake import take_in
 from cascade_app.gallery.png import REQUEST_KEY, encode_png, parameters_line
-from cascade_app.gallery.reading import PARTS_LIMIT, Restored, UploadLimits, read
+from cascade_app.gallery.reading import Restored, UploadLimits, read
 from cascade_app.negative import Negative, Noise, Start
 from cascade_app.record import Record, new_id
 from cascade_app.request import GenerationRequest
