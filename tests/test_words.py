@@ -98,6 +98,11 @@ def test_what_a_seed_draws_stays_the_same_in_later_versions():
     assert drawn == ["a green boat at dawn", "a green house at dawn", "a blue boat at dawn"]
 
 
+def test_pieces_that_meet_spell_no_wildcard():
+    text = draw("{_|_}{_|_}colour{__|__}", BOOK, seed=1)
+    assert not draws(text) and draw(text, BOOK, seed=2) == text and heard(text) == "__colour__"
+
+
 def test_chances():
     drawn = Counter(draw("{3::red|blue|0::green}", BOOK, seed=seed) for seed in range(1000))
     assert set(drawn) == {"red", "blue"} and 680 < drawn["red"] < 820
