@@ -16,6 +16,7 @@ same few bytes. `app_options` is what `Blocks.launch(app_kwargs=...)` takes. Kno
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from cascade_app.gallery.limits import size
 from cascade_app.gallery.reading import UploadLimits
 from cascade_app.serving.visitors import Visitors, visitor_asking
 
+_log = logging.getLogger(__name__)
 SELECTION_LIMIT = 500  # pictures in a zip
 Answer = Callable[[Request], Response]
 _SAFE = {
@@ -76,18 +78,17 @@ class Pictures:
             album = self._album(request)
             item = album.get(request.path_params["id"])
             return _content(request, "jpg", etag=f"small-{item.name}", make=lambda: album.thumbnail(item.id))
-        except (NotInGallery, NoVisitor):
-            return _not_found()
+        except (GalleryError, OSError) as error:
+            return _cannot(error)
 
     def selection(self, request: Request) -> Response:
         """A zip of what of `ids` there is."""
         ids = dict.fromkeys(request.query_params.get("ids", "").split(",")[:SELECTION_LIMIT])
         try:
-            album = self._album(request)
-        except NoVisitor:
-            return _not_found()
-        paths = _paths(album, ids)
-        first = next(paths, None)
+            paths = _paths(self._album(request), ids)
+            first = next(paths, None)
+        except GalleryError as error:
+            return _cannot(error)
         if first is None:
             return _not_found()
 
@@ -131,8 +132,8 @@ class Pictures:
                 request, suffix, etag=f"{mark}-{suffix}-{item.name}", name=f"{Path(item.name).stem.rpartition('-')[0]}.{suffix}",
                 make=lambda: _again(album, id, lambda path: make(path, suffix)),
             )  # fmt: skip
-        except (NotInGallery, NoVisitor):
-            return _not_found()
+        except (GalleryError, InvalidRequest, OSError) as error:
+            return _cannot(error)
 
     def _album(self, request: Request) -> Album:
         return self.gallery.of(visitor_asking(request))
@@ -166,6 +167,14 @@ def _content(request: Request, suffix: str, *, etag: str, make: Callable[[], byt
 
 def _refused(sentence: str, status: int) -> Response:
     return JSONResponse({"error": sentence}, status, headers=_SAFE)
+
+
+def _cannot(error: Exception) -> Response:
+    """Not there for this visitor, or (the disk, the index, a file that somebody changed) not to be had now."""
+    if isinstance(error, (NotInGallery, NoVisitor)):
+        return _not_found()
+    _log.error("A picture could not be served", exc_info=error)
+    return PlainTextResponse("This picture cannot be read now; try again in a moment.", 503, headers=_SAFE)
 
 
 def _not_found() -> Response:

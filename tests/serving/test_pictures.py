@@ -115,6 +115,18 @@ def test_deleted_is_still_there_and_purged_is_gone(browser, gallery):
         assert owner.get(url, headers={"If-None-Match": tag}).status_code == 404
 
 
+def test_a_file_that_somebody_damaged_is_a_sentence(browser, gallery):
+    owner = browser()
+    id = keep(owner, "a boat")
+    (path,) = gallery.folder.rglob(f"*{id}.png")
+    path.write_bytes(path.read_bytes()[:100])
+    for url in (f"/pictures/{id}.jpg", f"/pictures/{id}/plain.png", f"/pictures/{id}/thumbnail.jpg"):
+        answer = owner.get(url)
+        assert answer.status_code == 503 and "try again" in answer.text
+    path.unlink()
+    assert owner.get(f"/pictures/{id}.png").status_code == 404
+
+
 def test_where_a_login_is_set_up_it_decides(gallery):
     served = serve(gallery, auth=[("anna", "apple"), ("bert", "berry")])
     import httpx
