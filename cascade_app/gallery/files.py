@@ -120,9 +120,9 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def clear_abandoned(home: Path) -> None:
+def clear_abandoned(folder: Path) -> None:
     """Remove what a process left that was killed while saving, once nobody can still be writing it."""
-    with suppress(FileNotFoundError), os.scandir(home) as entries:
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(TEMPORARY):
                 with suppress(FileNotFoundError):

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cascade_app.errors import GalleryError, InvalidRequest, NotInGallery
+from cascade_app.errors import GalleryError, GalleryFull, InvalidRequest, NotInGallery
 from cascade_app.events import ImageReady
 from cascade_app.gallery import downloads, files, index
 from cascade_app.gallery.index import Index
@@ -40,7 +40,7 @@ from cascade_app.record import Record, is_id
 
 INDEX_NAME = "index.sqlite3"
 PAGE, CHILDREN = 60, 200  # items at most in an answer
-PURGED_AT_ONCE = 50  # of what is too long in the trash, whenever something is saved or deleted
+PURGED_AT_ONCE = 50  # of what is too long in the trash, whenever something is saved; the rest at the next start
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +69,7 @@ class Gallery:
             GalleryError: the folder cannot be used, or a later version of Cascade Studio wrote its index.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the index holds every visitor's prompts
         except OSError as error:
             raise _unusable(error) from error
         self.index.open()
@@ -159,12 +159,11 @@ class Album:
         return item
 
     def what_would_go(self, *, n_bytes: int, pictures: int = 1) -> Departure:
-        """What of this visitor's would be removed for good to keep `pictures` more, of `n_bytes` together.
-
-        Raises:
-            GalleryFull: that would not be enough.
-        """
-        return departure(self._to_go(pictures=pictures, n_bytes=n_bytes), self.visitor)
+        """What of this visitor's would be removed for good to keep `pictures` more, of `n_bytes` together."""
+        try:
+            return departure(self._to_go(pictures=pictures, n_bytes=n_bytes), self.visitor)
+        except GalleryFull as error:
+            return Departure(sentence=error.message, fits=False)
 
     def _to_go(self, *, pictures: int, n_bytes: int) -> list[Candidate]:
         with self._index.read() as db:
@@ -301,7 +300,8 @@ class Album:
 
     def _reconcile(self, *, afresh: bool) -> Reconciled:
         """Rows are read before files are looked for, and no file is moved meanwhile: what has a row and no file is gone."""
-        files.clear_abandoned(self.home)
+        for folder in (self.home, files.thumbnail_path(self.home, "").parent):
+            files.clear_abandoned(folder)
         added = moved = 0
         unreadable = []
         with self._index.write() as db:

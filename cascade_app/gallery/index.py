@@ -112,7 +112,11 @@ def _sentence(error: sqlite3.Error) -> GalleryError:
 
 
 def page_sql(visitor: str, query: Query, count: int) -> tuple[str, list[object]]:
-    """The statement for one page of items, newest first, and its values."""
+    """The statement for one page of items, newest first, and its values.
+
+    Words are looked for in the prompts themselves, as any language writes them and within other words too. There is no index
+    for that: it reads on until the page is full, at worst all of one visitor's rows, which the limits bound.
+    """
     where, values = ["visitor = ?", f"deleted_s IS {'NOT ' if query.trash else ''}NULL"], [visitor]
     if query.favourites:
         where.append("favourite = 1")

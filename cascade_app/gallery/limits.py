@@ -51,12 +51,16 @@ Candidates = Callable[[str], Iterable[Candidate]]  # a visitor, or "" for all ->
 
 @dataclass(frozen=True)
 class Departure:
-    """What would go for good to make room, of the visitor's own pictures. `sentence` is "" where nothing would."""
+    """What would go for good to make room, of the visitor's own pictures. `sentence` is "" where nothing would.
+
+    fits: False where even that would not be enough, because only favourites are left.
+    """
 
     ids: tuple[str, ...] = ()
     pictures: int = 0
     n_bytes: int = 0
     sentence: str = ""
+    fits: bool = True
 
 
 def to_go(

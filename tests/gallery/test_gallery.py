@@ -330,7 +330,7 @@ def test_the_oldest_without_a_star_goes_first_and_it_is_said_before(gallery: Gal
     keep(gallery.of(BERT), "not Anna's")
     assert album.what_would_go(n_bytes=100).ids == (trashed,)
     leaving = album.what_would_go(n_bytes=100, pictures=2)
-    assert leaving.ids == (trashed, old) and leaving.pictures == 2
+    assert leaving.ids == (trashed, old) and leaving.pictures == 2 and leaving.fits
     assert "1 from the trash and the oldest one without a star" in leaving.sentence and "for good" in leaving.sentence
     more = keep(album, "more", "still more")
     assert ids(album) == [more[1], more[0], new, star] and ids(album, trash=True) == []
@@ -342,8 +342,8 @@ def test_favourites_never_go(gallery: Gallery):
     album = gallery.of(ANNA)
     for id in keep(album, "one", "two"):
         album.favourite(id, True)
-    with pytest.raises(GalleryError, match="only favourites are left"):
-        album.what_would_go(n_bytes=1)
+    leaving = album.what_would_go(n_bytes=1)
+    assert not leaving.fits and leaving.ids == () and "only favourites are left" in leaving.sentence
     with pytest.raises(GalleryError, match="only favourites are left"):
         keep(album, "three")
     assert len(ids(album, favourites=True)) == 2 and len(list(album.home.rglob("*.png"))) == 2
@@ -381,3 +381,8 @@ def test_of_two_files_with_one_id_the_newer_is_shown(album: Album):
         assert album.gallery.rebuild().added == 2
         assert [item.name for item in album.page().items] == [newest.name, path.name]
     assert album.gallery.open() == Reconciled()
+
+
+def test_nobody_else_on_the_machine_can_read_it(gallery: Gallery):
+    keep(gallery.of(ANNA), "secret")
+    assert gallery.folder.stat().st_mode & 0o077 == 0
