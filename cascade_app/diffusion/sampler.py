@@ -46,6 +46,11 @@ def draw_noise(shape: tuple[int, ...], generators: Sequence[NoiseSource]) -> Ten
     return torch.stack([_draw(shape, generator) for generator in generators])
 
 
+def onto(device: torch.device, noise: Tensor) -> Tensor:
+    """`noise` on `device`; from pinned memory, so that the host does not wait for a card to finish what it is at."""
+    return noise.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else noise.to(device)
+
+
 def _draw(shape: tuple[int, ...], source: NoiseSource) -> Tensor:
     if isinstance(source, torch.Generator):
         return torch.randn(shape, generator=source)
@@ -110,5 +115,5 @@ def _ddpm_step(
     if last:
         return mean
     variance = (1 - ratio) * (1 - alpha_next) / (1 - alpha)
-    fresh = draw_noise(tuple(latents.shape[1:]), generators).to(latents.device)
+    fresh = onto(latents.device, draw_noise(tuple(latents.shape[1:]), generators))
     return mean + variance.sqrt() * fresh

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cascade_app.diffusion.conditioning import PromptEmbeds
 from cascade_app.diffusion.guidance import Guidance
-from cascade_app.diffusion.sampler import NoiseSource, SampleStep, draw_noise, sample
+from cascade_app.diffusion.sampler import NoiseSource, SampleStep, draw_noise, onto, sample
 from cascade_app.diffusion.schedule import CosineSchedule, add_noise
 from cascade_app.diffusion.unet import Conditioning, Prepared, predict, prepare
 
@@ -149,7 +149,7 @@ def _run(
     def predicted(latents: Tensor, step: int) -> Tensor:
         return torch.cat([guided(latents[part], step, ready) for part, ready in zip(parts, prepared, strict=True)])
 
-    latents = draw_noise(settings.shape, generators).to(conditioning.pooled.device)
+    latents = onto(conditioning.pooled.device, draw_noise(settings.shape, generators))
     if source is not None:
         latents = add_noise(source, latents, schedule.alpha_cumprod(ratios[first]))
     yield from sample(

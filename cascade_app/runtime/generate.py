@@ -16,7 +16,6 @@ It yields after every step, so closing it stops the computing within one step, a
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 
@@ -35,11 +34,12 @@ from cascade_app.negative import Negative
 from cascade_app.plan import GenerationPlan, draw_seed, make_plan
 from cascade_app.record import record_of
 from cascade_app.request import GenerationRequest
+from cascade_app.runtime.cuda import close_behind
 from cascade_app.runtime.fetching import fetch
 from cascade_app.runtime.loader import Checkpoint, Preview
 from cascade_app.runtime.manager import Lease, PipelineManager
 from cascade_app.runtime.origins import decoder_noise, prior_noise, texts_of, to_latents, to_negative, words_of
-from cascade_app.runtime.previews import PreviewBudget
+from cascade_app.runtime.previews import PreviewBudget, to_pictures, what_of
 from cascade_app.runtime.progress import Progress
 from cascade_app.wordbook import Wordbook
 from cascade_app.work import WHOLE, Work
@@ -76,7 +76,7 @@ class _Run:
     def __init__(self, manager: PipelineManager, checkpoint: Checkpoint, lease: Lease, plan: GenerationPlan) -> None:
         self.manager, self.checkpoint, self.lease, self.plan = manager, checkpoint, lease, plan
         self.offload = lease.offload
-        self.previewing = PreviewBudget(manager.preview_share(sketch=plan.sketch), manager.preview_costs)
+        self.previewing = PreviewBudget(manager.preview_share(sketch=plan.sketch), manager.preview_costs, self.offload.device)
         self.embeds: dict[str, PromptEmbeds] = {}
         megapixels = plan.width * plan.height / 1e6
         images = len(plan.seeds)
@@ -174,7 +174,7 @@ class _Run:
         noises = [prior_noise(origin) for origin in origins]
         return run_prior(
             self.checkpoint.prior, prompt, negative, settings=settings, generators=noises, source=source,
-            residency=residency, prepare=self.manager.prepared.prepare,
+            residency=residency, prepare=self.manager.prepare,
         )  # fmt: skip
 
     def _decoder(self, negatives: Mapping[int, Negative]) -> Begin:
@@ -185,7 +185,7 @@ class _Run:
                 prior_latents=torch.stack([to_latents(negatives[index]) for index in batch]).to(self.offload.device),
                 settings=replace(self._decoder_settings(), at_once=self.at_once),
                 generators=[decoder_noise(self.plan.origins[index]) for index in batch], residency=residency,
-                prepare=self.manager.prepared.prepare,
+                prepare=self.manager.prepare,
             )  # fmt: skip
 
         return begin
@@ -266,9 +266,9 @@ class _Run:
     ) -> Generator[Event, None, Tensor]:
         """Pass a stage's steps on as events; returns its last latents, (B, C, h, w)."""
         latents = torch.empty(0)
-        for step, (state, step_s) in enumerate(_timed(steps)):
+        for step, state in enumerate(self.previewing.follow(close_behind(steps, self.offload.device))):
             latents = state.latents
-            previews = self._previews(stage, state.x0, preview, step_s)
+            previews = self._previews(stage, state.x0, preview)
             yield self._step_done(stage, step, count, indices, previews)
         if not torch.isfinite(latents).all():
             raise RenderFailed(
@@ -277,15 +277,13 @@ class _Run:
             )
         return latents
 
-    def _previews(self, stage: str, x0: Tensor, preview: Preview, step_s: float) -> tuple[Image.Image, ...]:
+    def _previews(self, stage: str, x0: Tensor, preview: Preview) -> tuple[Image.Image, ...]:
         """What the estimate `x0` looks like, or nothing where that would take too much of the run's time."""
-        what, progress = (stage, tuple(x0.shape), x0.device.type), self.progress
-        if not self.previewing.affords(
-            what, step_s=step_s, elapsed_s=progress.elapsed_s + step_s, remaining_s=progress.remaining_s
-        ):
+        what = what_of(stage, x0)
+        if not self.previewing.affords(what, fraction=self.progress.fraction):
             return ()
         with torch.no_grad():
-            return self.previewing.make(what, lambda: to_pictures(preview(x0)), x0.device)
+            return self.previewing.make(what, lambda: to_pictures(preview(x0)))
 
     def _step_done(
         self, stage: str, step: int, steps: int, indices: tuple[int, ...], previews: tuple[Image.Image, ...]
@@ -316,17 +314,3 @@ class _Run:
     def _guidance(self, scale: float) -> Guidance:
         request = self.plan.request
         return Guidance(scale, request.guidance_rescale, request.guidance_start, request.guidance_stop)
-
-
-def _timed(steps: Iterator[SampleStep]) -> Iterator[tuple[SampleStep, float]]:
-    """Each step, and the seconds it took to compute."""
-    begin = time.perf_counter()
-    for state in steps:
-        yield state, time.perf_counter() - begin
-        begin = time.perf_counter()
-
-
-def to_pictures(images: Tensor) -> tuple[Image.Image, ...]:
-    """(B, 3, H, W) floats, [0, 1] after clamping, to RGB pictures."""
-    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return tuple(Image.fromarray(picture) for picture in pixels)

@@ -18,15 +18,18 @@ import torch
 
 from cascade_app.catalogue import CheckpointSpec, find_checkpoint
 from cascade_app.diffusion.conditioning import PromptEmbeds, cut_at, encode_weighted
+from cascade_app.diffusion.unet import Conditioning, Need, Prepared
 from cascade_app.errors import SettingsError
-from cascade_app.plan import GenerationPlan
+from cascade_app.plan import GenerationPlan, make_plan
+from cascade_app.request import GenerationRequest
+from cascade_app.runtime.cuda import Graphs
 from cascade_app.runtime.lease import Turnstile
 from cascade_app.runtime.loader import Checkpoint, load_checkpoint
 from cascade_app.runtime.memory import PARTS, Placement, candidates, choose
 from cascade_app.runtime.offload import Carrier, Offload
 from cascade_app.runtime.precision import choose_precision
 from cascade_app.runtime.prepared import PreparedCache
-from cascade_app.runtime.previews import SHARE, SKETCH_SHARE, Costs
+from cascade_app.runtime.previews import SHARE, SKETCH_SHARE, Costs, to_pictures, what_of
 from cascade_app.runtime.progress import Pace
 from cascade_app.settings import Settings
 from cascade_app.system import PartReport, SystemReport
@@ -51,6 +54,7 @@ class Lease:
     offload: Offload
     fallbacks: Iterator[Placement]
     prepared: PreparedCache
+    graphs: Graphs
 
     def step_down(self) -> Placement | None:
         """Change to the next placement that takes clearly less; None if there is none."""
@@ -58,6 +62,7 @@ class Lease:
         for placement in self.fallbacks:
             if placement.predicted_peak_bytes < 0.9 * present.predicted_peak_bytes:
                 self.prepared.shrink(0)
+                self.graphs.allow(0)
                 self.offload.apply(placement)
                 return placement
         return None
@@ -86,6 +91,7 @@ class PipelineManager:
         self.settings = settings
         self._element_bytes = torch.empty((), dtype=self.dtype).element_size()
         self.prepared = PreparedCache()
+        self.graphs = Graphs()
         self.preview_costs = Costs()
         self._preview_share = preview_share
         self._leased = ""
@@ -113,6 +119,7 @@ class PipelineManager:
                     spec, device=torch.device("cpu"), dtype=self.dtype, shared=self._loaded_networks()
                 )
                 self.load_seconds[key] = time.monotonic() - begin
+                self._try_previews(self._checkpoints[key])
             self._checkpoints.move_to_end(key)
             return self._checkpoints[key]
 
@@ -122,6 +129,18 @@ class PipelineManager:
         checkpoint = self.checkpoint(spec)
         for name in PARTS:
             getattr(checkpoint, name).to(self.device)
+
+    @torch.no_grad()
+    def _try_previews(self, checkpoint: Checkpoint) -> None:
+        """Learn what previews at the checkpoint's own size cost, so that the first run shows as many as later ones."""
+        if self.device.type != "cpu":
+            return
+        plan = make_plan(GenerationRequest(prompt="a", seed=0, checkpoint=checkpoint.spec.name), checkpoint.spec)
+        shapes = {"prior": plan.prior_shape, "decoder": plan.decoder_shape}
+        for stage, preview in {"prior": checkpoint.preview_prior, "decoder": checkpoint.preview_decoder}.items():
+            latents = torch.zeros(1, *shapes[stage])
+            what = what_of(stage, latents)
+            self.preview_costs.try_out(what, lambda preview=preview, latents=latents: to_pictures(preview(latents)))
 
     def _loaded_networks(self) -> dict[str, torch.nn.Module]:
         """Every loaded network by the key of its source."""
@@ -163,19 +182,29 @@ class PipelineManager:
             "fp8": storage == "fp8",
         }
         placement = choose(facts, plan, wanted=wanted, **options)
-        self.prepared.shrink(self._room_for_prepared(placement))
+        spare_bytes = self._spare_bytes(placement)
+        self.prepared.shrink(spare_bytes)
+        self.graphs.allow(spare_bytes if self.device.type == "cuda" else 0)
         offload.apply(placement)
         fallbacks = candidates(facts, plan, **options)
         for candidate in fallbacks:
             if candidate == placement:
                 break
-        return Lease(offload, fallbacks, self.prepared)
+        return Lease(offload, fallbacks, self.prepared, self.graphs)
 
-    def _room_for_prepared(self, placement: Placement) -> int:
+    def _spare_bytes(self, placement: Placement) -> int:
         """Bytes that may stay between runs where the networks compute: nothing where weights themselves cannot stay."""
         if placement.kind == "resident":
             return placement.budget_bytes - placement.predicted_peak_bytes
         return host_bytes() // 16 if placement.kind == "cpu" else 0
+
+    def prepare(
+        self, unet: Any, conditioning: Conditioning, *, ratios: torch.Tensor, size: tuple[int, int], need: Need
+    ) -> Prepared:
+        """As `diffusion.unet.prepare`, from what earlier runs left where they left it. Call with the lock held."""
+        prepared = self.prepared.prepare(unet, conditioning, ratios=ratios, size=size, need=need)
+        shape = (len(conditioning.pooled), unet.config.in_channels, *size)
+        return self.graphs.quicken(unet, prepared, shape=shape, need=need)
 
     def budget_bytes(self) -> int:
         """Bytes our weights and activations may take on the device now, what we already hold there included."""

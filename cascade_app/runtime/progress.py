@@ -60,16 +60,16 @@ class Progress:
         self.mark(stage)
         self._pace.learn(stage, self._last - before, units)
         self._left[stage] = max(0.0, self._left[stage] - units)
-        remaining = self.remaining_s
+        remaining = self._cost(self._left)
         whole = self._cost(self._total)
         # What is learned about a later stage's pace may make the run longer than it seemed; the bar waits, never turns back.
         self._fraction = max(self._fraction, 1 - remaining / whole if whole else 0.0)
         return self._fraction, self.elapsed_s, remaining
 
     @property
-    def remaining_s(self) -> float:
-        """As of the last step."""
-        return self._cost(self._left)
+    def fraction(self) -> float:
+        """Done as of the last step."""
+        return self._fraction
 
     @property
     def elapsed_s(self) -> float:

@@ -19,8 +19,8 @@ from cascade_app.catalogue import find_checkpoint
 from cascade_app.diffusion.conditioning import encode_prompts
 from cascade_app.diffusion.guidance import Guidance
 from cascade_app.diffusion.stages import StageSettings, decode, run_decoder, run_prior
-from cascade_app.runtime.generate import to_pictures
 from cascade_app.runtime.loader import load_checkpoint
+from cascade_app.runtime.previews import to_pictures
 from tests.small import published_scheduler, write_checkpoint, x0_scheduler
 
 PROMPTS = ["a red sun over the sea", "a white boat", "the black sea"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cascade_app.diffusion.unet import Conditioning, predict, prepare, timestep_embedding
+from cascade_app.diffusion.unet import Conditioning, all_blocks, predict, prepare, timestep_embedding
 from tests.small import small_decoder, small_prior
 
 RATIOS = torch.tensor([1.0, 0.55, 0.05])
@@ -69,20 +69,70 @@ def test_fewer_rows_use_the_first_rows_conditioning():
         torch.testing.assert_close(predict(unet, latents[:1], 1, prepared), whole[:1], rtol=1e-4, atol=1e-5)
 
 
+def agrees(walked, expected) -> bool:
+    """The comparison of the tests above, as a yes or no."""
+    return torch.allclose(walked, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("case", [prior_case, decoder_case])
-def test_every_cached_table_matters(case):
+def test_the_comparison_fails_when_any_one_cached_table_is_corrupted(case):
     unet, conditioning, latents = case()
-    fresh = prepare(unet, conditioning, ratios=RATIOS, size=latents.shape[-2:])
-    expected = predict(unet, latents, 1, fresh)
-    corruptible = [*fresh.tables.values(), *(part for pair in fresh.keys_values.values() for part in pair), fresh.maps]
-    for table in corruptible:
-        if table is None:
-            continue
+    prepared = prepare(unet, conditioning, ratios=RATIOS, size=latents.shape[-2:])
+    blocks = list(all_blocks(unet))
+    assert {block for block in blocks if hasattr(block, "kv_mapper")} == set(prepared.keys_values)
+    assert {block for block in blocks if hasattr(block, "conds")} == set(prepared.tables)
+    corruptible = {f"keys of {n}": pair[0] for n, pair in enumerate(prepared.keys_values.values())}
+    corruptible |= {f"values of {n}": pair[1] for n, pair in enumerate(prepared.keys_values.values())}
+    for part, name in enumerate(("factor", "offset")):
+        corruptible |= {f"{name} of {n}": table[1, part] for n, table in enumerate(prepared.tables.values())}
+    if prepared.maps is not None:
+        corruptible["maps"] = prepared.maps
+    expected = forward(unet, conditioning, latents, 1)
+    assert agrees(predict(unet, latents, 1, prepared), expected)
+    for name, table in corruptible.items():
         kept = table.clone()
-        table.copy_(table + 3 * torch.randn(table.shape))
-        assert not torch.allclose(predict(unet, latents, 1, fresh), expected, atol=1e-4)
+        table.add_(torch.randn(table.shape))
+        assert not agrees(predict(unet, latents, 1, prepared), expected), f"{name} could be anything"
         table.copy_(kept)
-    assert torch.equal(predict(unet, latents, 1, fresh), expected)
+    assert agrees(predict(unet, latents, 1, prepared), expected)
+
+
+def test_a_table_of_one_step_is_read_at_that_step_only():
+    unet, conditioning, latents = prior_case()
+    prepared = prepare(unet, conditioning, ratios=RATIOS, size=latents.shape[-2:])
+    for table in prepared.tables.values():
+        table[1] += 1.0
+    walked = [predict(unet, latents, step, prepared) for step in range(3)]
+    expected = [forward(unet, conditioning, latents, step) for step in range(3)]
+    assert list(map(agrees, walked, expected)) == [True, False, True]
+
+
+# (Stage C size, Stage B size): even, and such as leave a level with an odd side.
+SIZES = [((6, 7), (42, 38)), ((5, 3), (20, 12)), ((9, 12), (54, 86)), ((1, 1), (8, 8))]
+# How far 16-bit weights may lie from diffusers' own forward in the same dtype, relative to the output's norm. Theirs casts the
+# timestep to 16 bits first, so it is told one that 16 bits hold exactly.
+NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.02, torch.float16: 0.003}
+
+
+@pytest.mark.parametrize("dtype", NEAR)
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("stage", [0, 1], ids=["C", "B"])
+@torch.no_grad()
+def test_walk_equals_forward_in_every_dtype_size_and_batch(stage, sizes, rows, dtype):
+    unet, conditioning, latents = (prior_case, decoder_case)[stage](rows, sizes[stage])
+    unet = unet.to(dtype)
+    ratio = torch.tensor([0.5])
+    # What no 16 bits change: the embedding of the timestep as this network's own code makes it, in float32.
+    unet.get_timestep_ratio_embedding = lambda ratios: timestep_embedding(ratios, 64).to(dtype)
+    given = [None if one is None else one.to(dtype) for one in (conditioning.text, conditioning.image, conditioning.effnet)]
+    expected = unet(
+        latents.to(dtype), ratio.to(dtype).expand(rows), conditioning.pooled.to(dtype), clip_text=given[0], clip_img=given[1],
+        effnet=given[2], return_dict=False,
+    )[0].float()  # fmt: skip
+    walked = predict(unet, latents, 0, prepare(unet, conditioning, ratios=ratio, size=latents.shape[-2:]))
+    assert expected.std() > 0.05 and walked.shape == expected.shape
+    assert (walked - expected).norm() / expected.norm() < NEAR[dtype]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

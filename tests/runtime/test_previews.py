@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cascade_app.catalogue import find_checkpoint
 from cascade_app.events import StepDone
 from cascade_app.runtime.generate import generate
 from cascade_app.runtime.manager import PipelineManager
@@ -24,18 +25,22 @@ class Clock:
 def run(costs: Costs, *, cost_s: float, steps: int = 100, step_s: float = 0.01, share: float = 0.03) -> tuple[list[int], float]:
     """The steps that showed something, and the share of the run's time that it took."""
     clock, shown = Clock(), []
-    budget = PreviewBudget(share, costs, clock=clock)
+    budget = PreviewBudget(share, costs, CPU, clock=clock)
+
+    def computed():
+        for step in range(steps):
+            clock.now += step_s
+            yield step
 
     def preview() -> None:
         clock.now += cost_s
 
-    for step in range(steps):
-        clock.now += step_s
-        remaining_s = (steps - step - 1) * step_s
-        if budget.affords("C", step_s=step_s, elapsed_s=clock.now, remaining_s=remaining_s):
-            budget.make("C", preview, CPU)
+    for step in budget.follow(computed()):
+        if budget.affords("C", fraction=step / steps):
+            budget.make("C", preview)
             shown.append(step)
-    return shown, len(shown) * cost_s / clock.now
+        clock.now += 7.0  # what the reader does with it
+    return shown, len(shown) * cost_s / (steps * step_s)
 
 
 def test_what_costs_little_is_shown_at_every_step():
@@ -54,11 +59,23 @@ def test_what_costs_much_is_shown_as_often_as_the_share_pays_for_and_from_early_
 
 def test_a_first_time_that_took_long_is_not_believed():
     clock, costs = Clock(), Costs()
-    budget = PreviewBudget(0.03, costs, clock=clock)
-    for cost_s in (5.0, 0.001):
-        assert budget.affords("C", step_s=0.01, elapsed_s=0.1, remaining_s=1.0)
-        budget.make("C", lambda cost_s=cost_s: setattr(clock, "now", clock.now + cost_s), CPU)
+    budget = PreviewBudget(0.03, costs, CPU, clock=clock)
+    for cost_s in (5.0, 0.001, 0.003):
+        assert budget.affords("C", fraction=0.1)
+        budget.make("C", lambda cost_s=cost_s: setattr(clock, "now", clock.now + cost_s))
     assert costs.seconds["C"] == pytest.approx(0.001)
+
+
+def test_what_was_measured_under_strain_is_tried_again_some_time():
+    costs = Costs()
+    run(costs, cost_s=1.0)
+    assert any(len(run(costs, cost_s=0.0001)[0]) == 100 for _ in range(80))
+
+
+def test_a_loaded_checkpoint_knows_what_its_previews_cost(manager, small_folder):
+    manager.checkpoint(find_checkpoint(str(small_folder)))
+    for stage in ("prior", "decoder"):
+        assert any(what[0] == stage and manager.preview_costs.believed(what) for what in manager.preview_costs.seconds)
 
 
 def test_a_share_of_nothing_is_none_at_all():
