@@ -17,6 +17,7 @@ from torch import Tensor
 
 # Of a run's time, with room left for what is not measured here. A sketch is made to be watched.
 SHARE, SKETCH_SHARE = 0.025, 0.15
+_OF_ITS_STEP = 0.05  # what costs no more of its own step is always shown: Stage B's map takes a hundredth
 _TRIES = 3  # until a cost is believed: the first time much is only set up
 _FORGIVEN = 0.9  # of a cost is left with each run, so that what was measured under strain is tried again some time
 _AHEAD = 0.5  # of what the rest of the run will pay for, spent beforehand, so that something is seen early
@@ -88,7 +89,7 @@ class PreviewBudget:
         if self._share <= 0 or not self._costs.believed(what):
             return self._share > 0
         cost = self._costs.seconds[what]
-        if cost <= self._share * self._step_s:  # a step pays for its own
+        if cost <= _OF_ITS_STEP * self._step_s:
             return True
         before_s = self._computed_s - self._step_s
         whole_s = before_s / fraction if fraction else self._computed_s
