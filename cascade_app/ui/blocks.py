@@ -81,7 +81,8 @@ def lay_out(backend: Backend, gallery: Gallery, *, checkpoint: str, book: Wordbo
     return Page(
         backend=backend, gallery=gallery, form=form, prompt=prompt, variations=variations, grid=grid, settings=settings,
         stage=stage, shelf=shelf, system=system, header=header, lamp=lamp, timer=gr.Timer(POLL_S), table=gr.State(Table()),
-        turn=gr.State(Turn()), prompts=prompts,
+        turn=gr.State(Turn()), kept=gr.BrowserState(None, storage_key="cascade-studio-form", secret="no secret"),
+        prompts=prompts,
     )  # fmt: skip
 
 

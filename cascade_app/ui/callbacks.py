@@ -11,11 +11,13 @@ from typing import Any
 import gradio as gr
 
 from cascade_app.catalogue import CheckpointSpec
-from cascade_app.errors import CascadeError, InvalidRequest
+from cascade_app.errors import CascadeError, InvalidRequest, NoVisitor
+from cascade_app.plan import GenerationPlan
 from cascade_app.request import GenerationRequest
 from cascade_app.serving.offer import check_offered
 from cascade_app.ui import markup
 from cascade_app.ui.aspects import label_of, presets
+from cascade_app.ui.browsing import LOOK_AHEAD
 from cascade_app.ui.checkpoint_panel import about_html, choices
 from cascade_app.ui.elements import Updates, sentence_of
 from cascade_app.ui.form import plan_values
@@ -25,6 +27,8 @@ from cascade_app.ui.picking import Picking
 from cascade_app.ui.prompt_panel import words_line, words_problem
 from cascade_app.ui.system_panel import system_html
 from cascade_app.words import draws
+
+PNG_BYTES = 2  # a pixel, about
 
 
 class Page(Making, Picking, Opening):
@@ -105,12 +109,21 @@ class Page(Making, Picking, Opening):
 
     # --- the form ---
 
-    def plan(self, *sent: Any) -> str:
-        """The line that says what the next run will make."""
+    def plan(self, http: gr.Request, *sent: Any) -> str:
+        """The line that says what the next run will make, and what of the gallery would have to go for it."""
         try:
-            return markup.plan_line(self.backend.plan(self.form.request(plan_values(sent))).summary)
+            made = self.backend.plan(self.form.request(plan_values(sent)))
+            return markup.plan_line(f"{made.summary}. {self._going(http, made)}".rstrip(". "))
         except Exception as error:
             return markup.plan_problem(sentence_of(error))
+
+    def _going(self, http: gr.Request, made: GenerationPlan) -> str:
+        """What would be removed to make room, said some runs before it happens."""
+        count = max(len(made.seeds), LOOK_AHEAD)
+        try:
+            return self.album(http).what_would_go(pictures=count, n_bytes=count * made.width * made.height * PNG_BYTES).sentence
+        except NoVisitor:
+            return ""  # it is said where something is to be kept
 
     def words(self, *sent: Any) -> str:
         """The words as they will be sent, where those are not simply the ones typed or not all of them are read."""

@@ -89,6 +89,7 @@ class Elements:
     timer: gr.Timer
     table: gr.State  # session.Table
     turn: gr.State  # Turn
+    kept: gr.BrowserState  # the form's values, in the browser
     prompts: list[str]
 
     def album(self, http: gr.Request) -> Album:

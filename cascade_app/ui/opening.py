@@ -1,4 +1,4 @@
-"""A picture file was dropped on the page: its settings into the form, the picture on the easel, and what was left out said.
+"""Settings that come from outside: of a picture file dropped on the page, and those the browser kept since the last visit.
 
 The file itself went to the gallery's own address (`serving/pictures.py`); the browser only passes on what that answered, so
 everything here is checked again.
@@ -7,6 +7,7 @@ everything here is checked again.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
@@ -18,6 +19,7 @@ from cascade_app.request import FIELD
 from cascade_app.ui import markup
 from cascade_app.ui.aspects import label_of, nearest_size
 from cascade_app.ui.elements import Elements, Updates, present, sentence_of, told
+from cascade_app.ui.form import ON_PAGE
 from cascade_app.ui.session import Table
 
 SIDES = ("width", "height")
@@ -45,6 +47,23 @@ class Opening(Elements):
             return {**updates, self.prompt.message: markup.message(sentence, kind="note")}
         except Exception as error:
             return {self.prompt.message: markup.message(sentence_of(error))}
+
+    def remember(self, kept: object, in_use: str) -> Updates:
+        """The form as this browser left it; what does not fit any more stays as it is."""
+        names = (*ON_PAGE, "style", "randomise")
+        if not isinstance(kept, list) or len(kept) != len(names):
+            return {self.form.randomise: gr.skip()}
+        values = dict(zip(names, kept, strict=True))
+        try:
+            updates, _notes = self._restored(values, in_use)
+        except Exception as error:
+            return {self.prompt.message: markup.message(sentence_of(error))}
+        updates[self.form.randomise] = values["randomise"] is not False
+        if isinstance(values["style"], str) and values["style"] in self.form.book.styles:
+            updates[self.form.style] = values["style"]
+        with suppress(InvalidRequest):
+            updates[self.form.controls["images"]] = FIELD["images"].parse(values["images"])
+        return updates
 
     def _restored(self, values: Mapping[str, Any], in_use: str) -> tuple[Updates, list[str]]:
         """Updates that put `values` into the form, and what could not be."""

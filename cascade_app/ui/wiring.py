@@ -5,6 +5,8 @@ Events that read the form take what the browser sent (`preprocess=False`); see `
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -28,7 +30,10 @@ def wire(page: Page, blocks: gr.Blocks) -> None:
     page.timer.tick(page.poll, None, lamp, **_QUIET)
     blocks.load(page.poll, None, lamp, **_QUIET)
     blocks.load(page.open, None, [*_stage(page), page.settings.reuse_last], **_QUIET)
-    blocks.load(page.plan, page.form.inputs, [page.prompt.plan], preprocess=False, **_QUIET)
+    remembered = [*page.form.inputs, *_follows_checkpoint(page)]
+    blocks.load(
+        page.remember, [page.kept, page.settings.checkpoint.in_use], list(dict.fromkeys(remembered)), **_QUIET
+    ).then(page.plan, page.form.inputs, [page.prompt.plan], preprocess=False, **_QUIET)
     blocks.load(page.look_again, [page.settings.checkpoint.in_use], _told_again(page), **_QUIET)
 
 
@@ -58,6 +63,7 @@ def _wire_runs(page: Page) -> None:
             api_visibility="private",
         )
         run.failure(page.not_started, [page.table], shown, **_QUIET)
+        _keep_after(page, run.then)
         run.then(page.look_again, [page.settings.checkpoint.in_use], _told_again(page), **_QUIET)
     gr.on(
         [page.grid.across.change, page.grid.across_values.input, page.grid.down.change, page.grid.down_values.input],
@@ -65,6 +71,11 @@ def _wire_runs(page: Page) -> None:
         preprocess=False, **_QUIET,
     )  # fmt: skip
     prompt.cancel.click(page.cancel, [page.turn], None, **_QUIET)
+
+
+def _keep_after(page: Page, event: Callable[..., Any]) -> None:
+    """Have the browser keep the form as it is then; the server is not asked."""
+    event(None, page.form.inputs, [page.kept], js="(...values) => [values]", **_QUIET)
 
 
 def _wire_pictures(page: Page) -> None:
@@ -81,6 +92,7 @@ def _wire_pictures(page: Page) -> None:
         page.act, [page.table, shelf.at], list(dict.fromkeys(touched)), trigger_mode="multiple", **_QUIET
     )
     acted.then(page.plan, form.inputs, [page.prompt.plan], preprocess=False, **_QUIET)
+    _keep_after(page, acted.then)
     page.settings.reuse_last.click(page.reuse_last, None, [form.controls["seed"], form.randomise, page.prompt.message], **_QUIET)
 
 
@@ -98,6 +110,7 @@ def _wire_form(page: Page) -> None:
     raw: dict[str, Any] = {**_QUIET, "preprocess": False}
     settings.aspect.input(page.take_aspect, [settings.aspect, *size, in_use], size, **raw)
     settings.swap.click(page.swap, size, size, **raw)
+    _keep_after(page, partial(gr.on, [one.input for one in form.inputs]))
     names = ("width", "height", "images", "prior_steps", "decoder_steps")
     planned = [form.controls[name].change for name in names]
     gr.on(planned, page.plan, form.inputs, [page.prompt.plan], trigger_mode="always_last", **raw)

@@ -10,6 +10,7 @@ import pytest
 
 from cascade_app import published
 from cascade_app.errors import CascadeError, CheckpointDamaged, RenderFailed
+from cascade_app.gallery.limits import Limits
 from cascade_app.serving.backend import BackendStatus
 from cascade_app.ui.blocks import build_ui
 from cascade_app.ui.callbacks import Page
@@ -299,13 +300,22 @@ def test_the_gallery_searches_filters_and_turns_its_pages(page, monkeypatch):
         seen.append(count(page.refilled(page.album(ME), at)))
     assert seen == [2, 1, 2, 2, 2] and at == Browse()
     assert page.look(ME, "", "All", "", told(view="easel")) == {page.shelf.at: gr.skip()}
-    assert "5 of 10,000 kept" in shown(page.look(ME, "", "All", "", told(view="gallery"))[page.shelf.shelf])
+    assert "5 kept" in shown(page.look(ME, "", "All", "", told(view="gallery"))[page.shelf.shelf])
 
 
 def test_the_plan_line_states_the_size_or_what_is_wrong_with_it(page):
-    assert "256 x 256" in shown(page.plan(*sent(prompt="")))
-    problem = page.plan(*sent(width=250))
+    assert "256 x 256" in shown(page.plan(ME, *sent(prompt="")))
+    problem = page.plan(ME, *sent(width=250))
     assert "data-problem" in problem and "Choose 224 or 256" in shown(problem)
+
+
+def test_what_has_to_go_is_said_before_it_happens(page, monkeypatch):
+    finish(page, images=3)
+    assert "removed" not in shown(page.plan(ME, *sent()))
+    monkeypatch.setattr(page.gallery, "limits", Limits(visitor_pictures=18))
+    assert "the oldest one without a star" in shown(page.plan(ME, *sent()))
+    assert "the oldest one without a star" in shown(page.seek(ME, "", "All", "")[page.shelf.shelf])
+    assert "removed" not in shown(page.plan(visitor("b"), *sent()))
 
 
 def test_presets_and_swap(page):
@@ -422,7 +432,7 @@ def test_the_system_panel(page):
     assert shown(page.read_system()) == "The engine is still loading."
 
 
-def test_only_generate_is_public(gallery):
+def test_only_the_api_is_public(gallery):
     blocks = build_ui(FakeBackend(), gallery, checkpoint="pocket")
     public = [fn.api_name for fn in blocks.fns.values() if fn.api_visibility != "private"]
-    assert public == ["generate"]
+    assert public == ["generate", "sketch", "develop", "vary"]

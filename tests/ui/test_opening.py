@@ -74,6 +74,17 @@ def test_whatever_is_claimed_becomes_sentences_at_most(page, answer):
     assert not set(updates) - {page.form.randomise} and kept(page) == []
 
 
+def test_the_form_is_as_this_browser_left_it(page):
+    controls = page.form.controls
+    left = sent(prompt="a boat", prior_steps=7, images=3, seed=5, randomise=False, width=192, height=256)
+    updates = page.remember(left, "pocket")
+    assert (updates[controls["prompt"]], updates[controls["prior_steps"]], updates[controls["images"]]) == ("a boat", 7, 3)
+    assert updates[page.form.randomise] is False and updates[controls["height"]]["value"] == 256
+    assert page.remember(sent(prompt=""), "pocket")[page.form.randomise] is True
+    for broken in (None, "x", [], [1, 2], {}, [None] * 18, [float("nan")] * 18, [["x"]] * 18):
+        assert not set(page.remember(broken, "pocket")) & {controls["prior_steps"], controls["seed"], controls["width"]}
+
+
 def test_anothers_picture_is_not_opened_by_its_id(page):
     made = finish(page)[page.table].ids
     updates = opened(page, {"id": made[0], "values": {}, "notes": []}, OTHER)
