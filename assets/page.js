@@ -19,7 +19,7 @@
     if (found) found.click();
     return Boolean(found);
   };
-  const typing = (node) => node && (node.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName)) && node.type !== "checkbox" && node.type !== "radio";
+  const typing = (node) => node && (node.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName)) && !["checkbox", "radio", "range"].includes(node.type);
 
   const setPrompt = (text) => {
     const area = document.querySelector("#field-prompt textarea");

@@ -6,7 +6,8 @@
   const MOST = 100;
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  cascade.tell = (name, data) => cascade.trigger && cascade.trigger(name, data);
+  let told = 0; // the server answers only the latest of what comes faster than it can
+  cascade.tell = (name, data) => cascade.trigger && cascade.trigger(name, { ...data, number: ++told });
   cascade.view = () => document.body.dataset.view || "easel";
   cascade.go = (view) => {
     if (cascade.view() === view) return;

@@ -68,6 +68,14 @@ class Turn:
     started: int = 0
     cancelled: int = 0
     wanted: Wanted = field(default_factory=Wanted)
+    latest: dict[str, int] = field(default_factory=dict)
+
+    def overtaken(self, kind: str, event: gr.EventData) -> bool:
+        """Whether a later event of this kind has come: clicks and keys can be faster than their answers."""
+        number = told(event).get("number")
+        number = number if isinstance(number, int) else 0
+        self.latest[kind] = max(number, self.latest.get(kind, 0))
+        return number < self.latest[kind]
 
 
 @dataclass(frozen=True)

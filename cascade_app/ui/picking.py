@@ -11,7 +11,7 @@ from cascade_app.gallery.item import Item
 from cascade_app.record import is_id
 from cascade_app.ui import cards, markup
 from cascade_app.ui.browsing import Browsing
-from cascade_app.ui.elements import Updates, ids_told, present, sentence_of, told
+from cascade_app.ui.elements import Turn, Updates, ids_told, present, sentence_of, told
 from cascade_app.ui.gallery_panel import Browse
 from cascade_app.ui.session import Table, last_sheet
 
@@ -30,25 +30,27 @@ class Picking(Browsing):
         except Exception as error:
             return {self.prompt.message: markup.message(sentence_of(error))}
 
-    def show(self, http: gr.Request, table: Table, event: gr.EventData) -> Updates:
+    def show(self, http: gr.Request, table: Table, turn: Turn, event: gr.EventData) -> Updates:
         """One record is to be seen whole."""
         id = told(event).get("id")
         try:
             album = self.album(http)
-            if not is_id(id) or not present(album, [id]):
+            if turn.overtaken("show", event) or not is_id(id) or not present(album, [id]):
                 return {self.table: gr.skip()}
-            return self.lay(album, table.with_((id,)))
+            updates = self.lay(album, table.with_((id,)))
+            return {self.table: gr.skip()} if turn.overtaken("show", event) else updates
         except Exception as error:
             return {self.prompt.message: markup.message(sentence_of(error))}
 
-    def picks(self, http: gr.Request, table: Table, event: gr.EventData) -> Updates:
+    def picks(self, http: gr.Request, table: Table, turn: Turn, event: gr.EventData) -> Updates:
         """Other records are picked now: say of them what there is to say."""
         try:
             album = self.album(http)
             items = present(album, ids_told(event), deleted=True)
             if not items and told(event).get("view") != "gallery":
                 items = present(album, table.ids) if table.look != "sheet" else []
-            return {self.stage.facts: self.facts(album, items, table)}
+            facts = self.facts(album, items, table)
+            return {self.stage.facts: gr.skip() if turn.overtaken("picks", event) else facts}
         except Exception as error:
             return {self.prompt.message: markup.message(sentence_of(error))}
 

@@ -78,15 +78,21 @@ def _keep_after(page: Page, event: Callable[..., Any]) -> None:
     event(None, page.form.inputs, [page.kept], js="(...values) => [values]", **_QUIET)
 
 
+def _typed(control: Any) -> Any:
+    """The event of a control that a person changed. A Textbox has none for what is pasted or dropped into it."""
+    return control.change if isinstance(control, gr.Textbox) else control.input
+
+
 def _wire_pictures(page: Page) -> None:
     stage, form, shelf = page.stage, page.form, page.shelf
-    latest: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
-    stage.switchboard.show(page.show, [page.table], _stage(page), **latest)
+    # Not "always_last", which sends what the first event brought once more in place of the last one's.
+    each: dict[str, Any] = {**_QUIET, "trigger_mode": "multiple"}
+    stage.switchboard.show(page.show, [page.table, page.turn], _stage(page), **each)
     opened = [*_stage(page), *form.inputs, *_follows_checkpoint(page)]
     stage.switchboard.opened(
-        page.opened, [page.table, page.settings.checkpoint.in_use], list(dict.fromkeys(opened)), **latest
+        page.opened, [page.table, page.settings.checkpoint.in_use], list(dict.fromkeys(opened)), **each
     ).then(page.plan, form.inputs, [page.prompt.plan], preprocess=False, **_QUIET)
-    stage.switchboard.picks(page.picks, [page.table], [stage.facts, page.prompt.message], **latest)
+    stage.switchboard.picks(page.picks, [page.table, page.turn], [stage.facts, page.prompt.message], **each)
     touched = [*_stage(page), shelf.shelf, shelf.at, *form.inputs, *_follows_checkpoint(page)]
     acted = stage.switchboard.act(
         page.act, [page.table, shelf.at], list(dict.fromkeys(touched)), trigger_mode="multiple", **_QUIET
@@ -100,8 +106,8 @@ def _wire_gallery(page: Page) -> None:
     shelf = page.shelf
     changes = [shelf.shelf, shelf.at, shelf.checkpoint]
     latest: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last", "preprocess": False}
-    page.stage.switchboard.look(page.look, shelf.inputs, changes, **latest)
-    gr.on([one.input for one in shelf.inputs], page.seek, shelf.inputs, changes, **latest)
+    page.stage.switchboard.look(page.look, shelf.inputs, changes, **{**latest, "trigger_mode": "multiple"})
+    gr.on([_typed(one) for one in shelf.inputs], page.seek, shelf.inputs, changes, **latest)
 
 
 def _wire_form(page: Page) -> None:
@@ -110,7 +116,7 @@ def _wire_form(page: Page) -> None:
     raw: dict[str, Any] = {**_QUIET, "preprocess": False}
     settings.aspect.input(page.take_aspect, [settings.aspect, *size, in_use], size, **raw)
     settings.swap.click(page.swap, size, size, **raw)
-    _keep_after(page, partial(gr.on, [one.input for one in form.inputs]))
+    _keep_after(page, partial(gr.on, [_typed(one) for one in form.inputs]))
     names = ("width", "height", "images", "prior_steps", "decoder_steps")
     planned = [form.controls[name].change for name in names]
     gr.on(planned, page.plan, form.inputs, [page.prompt.plan], trigger_mode="always_last", **raw)

@@ -128,6 +128,12 @@ class Watch:
         page.on("request", asked)
 
 
+def wait_until_ready(page: Page) -> None:
+    """The page has its settings and its engine."""
+    expect(page.locator("#plan .cs-plan")).not_to_be_empty()
+    expect(page.locator("#lamp .cs-lamp")).to_have_attribute("data-state", "ready")
+
+
 @pytest.fixture
 def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
     """Open the page in a context of its own; afterwards, none may have complained or called elsewhere."""
@@ -142,8 +148,7 @@ def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]
         page = context.new_page()
         watch.follow(page, server.port)
         page.goto(server.url)
-        expect(page.locator("#plan .cs-plan")).not_to_be_empty()
-        expect(page.locator("#lamp .cs-lamp")).to_have_attribute("data-state", "ready")
+        wait_until_ready(page)
         return page
 
     yield open_one

@@ -83,12 +83,21 @@ def test_several_pictures_wait_to_be_picked(page):
     table = last[page.table]
     assert table.look == "sheet" and len(table.ids) == 3
     assert all(f'data-pick="{id}"' in last[page.stage.easel] for id in table.ids)
-    picked = page.picks(ME, table, told(ids=[table.ids[2]]))
+    picked = page.picks(ME, table, Turn(), told(ids=[table.ids[2]]))
     assert "seed 9" in shown(picked[page.stage.facts])
-    whole = page.show(ME, table, told(id=table.ids[1]))
+    whole = page.show(ME, table, Turn(), told(id=table.ids[1]))
     assert "seed 8" in shown(whole[page.stage.facts]) and whole[page.table].sheet == table.ids
     back = page.act(ME, whole[page.table], Browse(), told(act="contact"))
     assert back[page.table].ids == table.ids
+
+
+def test_an_answer_that_was_overtaken_changes_nothing(page):
+    one, two = finish(page, images=2)[page.table].ids
+    turn = Turn()
+    assert "cs-facts" in str(page.picks(ME, Table(), turn, told(ids=[one, two], number=3))[page.stage.facts])
+    assert page.picks(ME, Table(), turn, told(ids=[one], number=2)) == {page.stage.facts: gr.skip()}
+    assert page.show(ME, Table(), turn, told(id=one, number=5))[page.table].ids == (one,)
+    assert page.show(ME, Table(), turn, told(id=two, number=4)) == {page.table: gr.skip()}
 
 
 def test_a_sketch_is_a_sheet_of_records_that_are_developed_without_the_prior(page):
@@ -115,9 +124,9 @@ def test_the_tree_can_be_walked(page):
     parent = finish(page)[page.table].ids[0]
     varied = finish(page, "vary", [parent], count=3, amount=0.8)[page.table].ids
     assert len(varied) == 3 and all(item.kind == "sketch" for item in kept(page)[:3])
-    child = page.show(ME, Table(), told(id=varied[0]))
+    child = page.show(ME, Table(), Turn(), told(id=varied[0]))
     assert "Varied from" in child[page.stage.facts] and f'data-show="{parent}"' in child[page.stage.facts]
-    above = page.show(ME, Table(), told(id=parent))
+    above = page.show(ME, Table(), Turn(), told(id=parent))
     assert "Became" in above[page.stage.facts] and all(f'data-show="{id}"' in above[page.stage.facts] for id in varied)
 
 
@@ -142,8 +151,8 @@ def test_an_action_says_how_many_it_takes(page, act, count):
 def test_anothers_picture_cannot_be_used_or_seen(page):
     id = finish(page)[page.table].ids[0]
     other = visitor("b")
-    assert page.table in page.show(other, Table(), told(id=id)) and page.stage.easel not in page.show(other, Table(), told(id=id))
-    assert id not in str(page.open(other)) and id not in str(page.picks(other, Table((id,)), told(ids=[id])))
+    assert page.stage.easel not in page.show(other, Table(), Turn(), told(id=id))
+    assert id not in str(page.open(other)) and id not in str(page.picks(other, Table((id,)), Turn(), told(ids=[id])))
     for act in ("delete", "favourite", "reuse_settings", "undo"):
         page.act(other, Table(ids=(id,), trashed=(id,)), Browse(), told(act=act, ids=[id]))
     assert [(item.id, item.favourite) for item in kept(page)] == [(id, False)]
@@ -248,8 +257,8 @@ def test_a_run_cancelled_late_keeps_the_pictures_it_saved(page):
 @pytest.mark.parametrize("id", [None, -1, "0", 1.0, ["a"], "0" * 32, {}])
 def test_what_is_no_picture_changes_nothing(page, id):
     finish(page)
-    assert list(page.show(ME, Table(), told(id=id))) == [page.table]
-    assert "Pick one" in shown(page.picks(ME, Table(look="sheet"), told(ids=[id]))[page.stage.facts])
+    assert list(page.show(ME, Table(), Turn(), told(id=id))) == [page.table]
+    assert "Pick one" in shown(page.picks(ME, Table(look="sheet"), Turn(), told(ids=[id]))[page.stage.facts])
     assert list(page.act(ME, Table(), Browse(), told(act="compare", ids=[id]))) == [page.table]
     assert list(page.act(ME, Table(), Browse(), told(act=id, ids=[id]))) == [page.table]
     page.act(ME, Table(), Browse(), gr.EventData(None, id))
