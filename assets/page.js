@@ -69,6 +69,7 @@
     if (/^[1-9]$/.test(key)) return cascade.keys.digit(Number(key));
     // Space and Enter press whatever button has the focus, unless it is one to be picked or opened.
     if ((key === " " || key === "enter") && event.target.closest("button, a, summary") && !event.target.closest("[data-pick], .cs-thumb")) return false;
+    if (event.shiftKey && event.key === "A") return cascade.keys.A();
     const act = cascade.keys[key] || keys[key];
     return act ? act() : pressKey(key);
   };

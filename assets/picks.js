@@ -59,6 +59,10 @@
     else if (picks.size < MOST) picks.add(id);
     tellPicks();
   };
+  const pickAll = () => {
+    for (const one of all("#shelf [data-pick]")) if (picks.size < MOST) picks.add(one.dataset.pick);
+    tellPicks();
+  };
   const show = (id) => {
     clear();
     document.body.dataset.view = "easel";
@@ -95,7 +99,7 @@
     else if (picked) toggle(picked.dataset.pick);
     else if (acting) act(acting);
     else if (way) cascade.go(way.dataset.viewTo);
-    else if (on("[data-clear]")) clear() && tellPicks();
+    else if (on("[data-pick-all]")) pickAll();
   });
   document.addEventListener("dblclick", (event) => {
     const print = event.target.closest("#easel [data-pick]");
@@ -143,6 +147,7 @@
       return Boolean(id);
     },
     escape: () => clear() && (tellPicks(), true),
+    A: () => cascade.view() === "gallery" && (pickAll(), true),
     g: () => (cascade.go(cascade.view() === "gallery" ? "easel" : "gallery"), true),
     digit: (number) => {
       const one = sheet()[number - 1];
@@ -154,5 +159,4 @@
     decorate();
     new MutationObserver(decorate).observe(document.querySelector(".gradio-container"), { childList: true, subtree: true });
   };
-  cascade.imported = show;
 })();

@@ -298,6 +298,10 @@ class Album:
 
     # --- the index and the files ---
 
+    def rebuild(self) -> Reconciled:
+        """This visitor's part of the index again, from the files alone."""
+        return self._reconcile(afresh=True)
+
     def _reconcile(self, *, afresh: bool) -> Reconciled:
         """Rows are read before files are looked for, and no file is moved meanwhile: what has a row and no file is gone."""
         for folder in (self.home, files.thumbnail_path(self.home, "").parent):

@@ -55,7 +55,8 @@ PAGE_KEYS: tuple[tuple[str, str], ...] = (
     ("C", "contact sheet"),
 )  # fmt: skip
 LATER_KEYS: tuple[tuple[str, str], ...] = (
-    ("D", "download"), ("Z", "bring back"), ("G", "gallery"), ("/", "search"), ("X", "grid"), ("O", "open a PNG"),
+    ("D", "download"), ("Z", "bring back"), ("G", "gallery"), ("/", "search"), (",", "newer page"),
+    (".", "older page"), ("Shift+A", "pick the page"), ("U", "rebuild from files"), ("X", "grid"), ("O", "open a PNG"),
     ("S", "swap sides"), ("L", "light or dark"),
 )  # fmt: skip
 

@@ -14,6 +14,7 @@ import gradio as gr
 from cascade_app.catalogue import CheckpointSpec
 from cascade_app.errors import CheckpointError
 from cascade_app.gallery.gallery import Gallery
+from cascade_app.gallery.reading import UploadLimits
 from cascade_app.serving.api import add_api
 from cascade_app.serving.backend import Backend
 from cascade_app.ui import actions, markup
@@ -78,6 +79,7 @@ def lay_out(backend: Backend, gallery: Gallery, *, checkpoint: str, book: Wordbo
             settings = build_settings_panel(form, backend)
             system = build_system_panel()
     gr.HTML(actions.footer(), **_still("keys"))
+    gr.HTML(markup.drop_target(UploadLimits().n_bytes), **_still("drop"))
     return Page(
         backend=backend, gallery=gallery, form=form, prompt=prompt, variations=variations, grid=grid, settings=settings,
         stage=stage, shelf=shelf, system=system, header=header, lamp=lamp, timer=gr.Timer(POLL_S), table=gr.State(Table()),

@@ -39,6 +39,14 @@ class Browsing(Elements):
             return self.refilled(album, at.newer())
         return self.refilled(album, at.older(album.page(at.query, count=PAGE).after))
 
+    def rebuilt(self, album: Album, at: Browse) -> Updates:
+        """The index of this visitor's pictures made again from their files, and what that came to."""
+        found = album.rebuild()
+        sentence = f"Made again from the files: {found.added} pictures and sketches."
+        if found.unreadable:
+            sentence += f" {len(found.unreadable)} files hold no record that can be read; they are left alone."
+        return {**self.refilled(album, at), **self.row(album), self.prompt.message: markup.message(sentence, kind="note")}
+
     def refilled(self, album: Album, at: Browse) -> Updates:
         """The page that is looked at, as it is now."""
         found = album.page(at.query, count=PAGE)

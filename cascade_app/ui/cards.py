@@ -125,6 +125,7 @@ def _downloads(downloads: Sequence[Download]) -> str:
 def shelf(cards: Sequence[Card], *, empty: str, newer: bool, older: bool, note: str, trash: bool = False) -> str:
     """One page of the gallery, the way to the pages beside it, and `note` on what is kept."""
     inside = "".join(card(one) for one in cards) or f'<p class="cs-bare">{escape(empty)}</p>'
+    again = _act("rebuild", "Rebuild from files", "u", "Make the list again from the picture files alone")
     turn = "".join(
         f'<button type="button" class="cs-action" data-act="{act}" data-key="{key}" title="{label} ({key})"'
         f'{"" if there else " disabled"}>{label}</button>'
@@ -133,7 +134,7 @@ def shelf(cards: Sequence[Card], *, empty: str, newer: bool, older: bool, note: 
     return (
         f'<div class="cs-shelf">{inside}</div><div class="cs-pager"><span class="cs-note">{escape(note)}</span>'
         '<button type="button" class="cs-action" data-pick-all title="Pick all on this page (Shift+A)">Pick all</button>'
-        f'{_act("undo", "Bring back", "z", "Take the picked ones out of the trash") if trash else ""}{turn}</div>'
+        f'{_act("undo", "Bring back", "z", "Take the picked ones out of the trash") if trash else ""}{again}{turn}</div>'
     )
 
 

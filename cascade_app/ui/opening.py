@@ -41,6 +41,7 @@ class Opening(Elements):
             kept = present(album, [answer.get("id")]) if isinstance(answer.get("id"), str) else []
             if kept:
                 updates |= {**self.lay(album, table.with_((kept[0].id,))), **self.row(album)}
+                updates[self.settings.reuse_last] = gr.update(interactive=True)
             said = answer.get("notes")
             said = [str(one)[:300] for one in said[:NOTES_LIMIT]] if isinstance(said, list) else []
             sentence = " ".join([_welcome(album.record(kept[0].id) if kept else None), *said, *notes])

@@ -65,6 +65,8 @@ class Picking(Browsing):
             album = self.album(http)
             if name in ("older", "newer"):
                 return self.turn_page(album, at, name)
+            if name == "rebuild":
+                return self.rebuilt(album, at)
             handler = handlers.get(name) if isinstance(name, str) else None
             if handler is None:
                 return {self.table: gr.skip()}

@@ -106,7 +106,7 @@ def sheet_on_easel(items: Sequence[Item], *, clock: str = "", axes: Axes | None 
     what = "negatives" if sketches else "pictures"
     return Easel(
         state="done", ratio=ratio_of(items[0]), prints=tuple(print_of(item) for item in items), marks=marks_of(items[0]),
-        clock=clock, fraction=1.0, headline=f"Contact sheet, {len(items)} {what}", axes=axes,
+        clock=clock, fraction=1.0, headline=f"{'Grid' if axes else 'Contact sheet'}, {len(items)} {what}", axes=axes,
     )  # fmt: skip
 
 

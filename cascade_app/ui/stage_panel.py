@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from cascade_app.gallery.reading import UploadLimits
-from cascade_app.ui import cards, markup
+from cascade_app.ui import cards
 from cascade_app.ui.easel import Easel, easel
 
 # The page's script hears all clicks and keys itself and tells of them through this one element, whose events the server gets.
@@ -26,7 +25,6 @@ class StagePanel:
 
 def build_stage_panel(prompts: list[str]) -> StagePanel:
     """Lay the panel out in the current context."""
-    gr.HTML(markup.drop_target(UploadLimits().n_bytes), elem_id="drop", apply_default_css=False, js_on_load=None)
     still = {"apply_default_css": False, "js_on_load": None}
     return StagePanel(
         switchboard=gr.HTML("", elem_id="switchboard", apply_default_css=False, js_on_load=_SWITCHBOARD),

@@ -88,7 +88,7 @@ def _wire_pictures(page: Page) -> None:
     # Not "always_last", which sends what the first event brought once more in place of the last one's.
     each: dict[str, Any] = {**_QUIET, "trigger_mode": "multiple"}
     stage.switchboard.show(page.show, [page.table, page.turn], _stage(page), **each)
-    opened = [*_stage(page), *form.inputs, *_follows_checkpoint(page)]
+    opened = [*_stage(page), page.settings.reuse_last, *form.inputs, *_follows_checkpoint(page)]
     stage.switchboard.opened(
         page.opened, [page.table, page.settings.checkpoint.in_use], list(dict.fromkeys(opened)), **each
     ).then(page.plan, form.inputs, [page.prompt.plan], preprocess=False, **_QUIET)

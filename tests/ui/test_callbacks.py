@@ -309,6 +309,8 @@ def test_the_gallery_searches_filters_and_turns_its_pages(page, monkeypatch):
         seen.append(count(page.refilled(page.album(ME), at)))
     assert seen == [2, 1, 2, 2, 2] and at == Browse()
     assert page.look(ME, "", "All", "", told(view="easel")) == {page.shelf.at: gr.skip()}
+    rebuilt = page.act(ME, Table(), Browse(), told(act="rebuild"))
+    assert "5 pictures and sketches" in shown(rebuilt[page.prompt.message]) and len(kept(page)) == 5
     assert "5 kept" in shown(page.look(ME, "", "All", "", told(view="gallery"))[page.shelf.shelf])
 
 
