@@ -25,7 +25,7 @@ ZERO_GPU_PYTHON = "3.12.12"  # one of the two that ZeroGPU has
 SHIPPED = ("app.py", "LICENSE", "examples/*.txt", "assets/*", "cascade_app/*.py")
 LEFT_OUT = (
     "*/.*", "*.pyc", "assets/sheets/*", "assets/screenshot*", "assets/pocket/README.md", "assets/pocket/evaluation.json",
-    "cascade_app/training/*", "cascade_app/bench/*", "cascade_app/__main__.py", "cascade_app/cli.py",
+    "cascade_app/training/*", "cascade_app/bench/*", "*/__main__.py", "cascade_app/cli.py",
     "cascade_app/*_command.py", "cascade_app/readme.py", "cascade_app/space.py", "cascade_app/spacefile.py",
     "cascade_app/serving/sizing.py", "cascade_app/diffusion/effnet.py",
 )  # fmt: skip
