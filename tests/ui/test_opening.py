@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import gradio as gr
 import pytest
 from PIL import Image
 
 from cascade_app.gallery.intake import take_in
+from cascade_app.record import new_id
+from cascade_app.ui.gallery_panel import Browse
 from cascade_app.ui.session import Table
 from tests.ui.conftest import visitor
 from tests.ui.test_callbacks import ME, finish, kept, press, shown
@@ -83,6 +86,20 @@ def test_the_form_is_as_this_browser_left_it(page):
     assert page.remember(sent(prompt=""), "pocket")[page.form.randomise] is True
     for broken in (None, "x", [], [1, 2], {}, [None] * 18, [float("nan")] * 18, [["x"]] * 18):
         assert not set(page.remember(broken, "pocket")) & {controls["prior_steps"], controls["seed"], controls["width"]}
+
+
+@pytest.mark.parametrize("act", ["develop", "vary", "again", "words", "blend"])
+def test_a_file_cannot_name_a_checkpoint_that_is_not_served_here(page, act):
+    (id,) = finish(page)[page.table].ids
+    album = page.album(ME)
+    record = album.record(id)
+    forged = replace(record, id=new_id(), request=replace(record.request, checkpoint="/somewhere/else"))
+    album.add(Image.new("RGB", (256, 256)), forged)
+    finish(page, act, [forged.id])
+    newest = kept(page)[0]
+    assert newest.parents == (forged.id,) and newest.request.checkpoint == "pocket"
+    refused = page.act(ME, Table(), Browse(), gr.EventData(None, {"act": "reuse_settings", "ids": [forged.id]}))
+    assert "is not served here" in shown(refused[page.prompt.message]) and len(refused) == 1
 
 
 def test_anothers_picture_is_not_opened_by_its_id(page):
