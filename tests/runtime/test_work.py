@@ -12,13 +12,16 @@ from cascade_app.catalogue import find_checkpoint
 from cascade_app.diffusion import stages
 from cascade_app.errors import InvalidRequest
 from cascade_app.events import ImageReady, Notice, RunStarted, StageStarted, StepDone
-from cascade_app.explore import blend, develop, regenerate, vary
+from cascade_app.explore import blend, develop, develop_all, regenerate, sketches, vary
 from cascade_app.grid import Axis, Grid
 from cascade_app.negative import Noise, Start
 from cascade_app.record import Record
+from cascade_app.request import GenerationRequest
 from cascade_app.runtime import generate as engine
 from cascade_app.runtime.generate import generate
+from cascade_app.runtime.manager import PipelineManager
 from cascade_app.serving.grids import grid_events
+from cascade_app.settings import Settings
 from cascade_app.work import WHOLE, Origin, Work
 
 
@@ -237,3 +240,19 @@ def test_a_grid_runs_the_prior_once_for_each_negative(manager, ask, network_call
     assert network_calls.count(4) == 12 * 2
     for one in (ready[0], ready[6], ready[11]):
         assert (pixels(made(manager, one.cell.request)[0]) == pixels(one.event)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_pocket_develops_and_generates_the_same_pixels_whoever_was_in_the_batch(pocket, dtype):
+    """At a size at which Stage A's sums are another's in a batch, in the order of a session: a sheet, some of it, one alone."""
+    manager = PipelineManager(Settings(device="cpu", dtype=dtype))
+    values = {"prompt": "a red sun over blue mountains", "seed": 7, "prior_steps": 3, "decoder_steps": 2}
+    request = GenerationRequest.from_values({**values, "width": 320, "height": 224, "decoder_guidance": 1.5})
+    sheet = [one.record for one in made(manager, *sketches(request, 5))]
+    [order] = develop_all([sheet[1], sheet[4], sheet[2]])
+    for picture, sketch in zip(made(manager, *order), (sheet[1], sheet[4], sheet[2]), strict=True):
+        record = Record.from_json(picture.record.to_json())
+        [alone] = made(manager, *develop(sketch))
+        [again] = made(manager, *regenerate(record))
+        assert again.record.negative == sketch.negative
+        assert (pixels(again) == pixels(picture)).all() and (pixels(alone) == pixels(picture)).all()
