@@ -242,6 +242,16 @@ def test_a_grid_runs_the_prior_once_for_each_negative(manager, ask, network_call
         assert (pixels(made(manager, one.cell.request)[0]) == pixels(one.event)).all()
 
 
+@pytest.fixture
+def two_threads():
+    """With one, Stage A happens to add up a batch as it does a single picture."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_pocket_develops_and_generates_the_same_pixels_whoever_was_in_the_batch(pocket, dtype):
     """At a size at which Stage A's sums are another's in a batch, in the order of a session: a sheet, some of it, one alone."""
@@ -249,8 +259,8 @@ def test_the_pocket_develops_and_generates_the_same_pixels_whoever_was_in_the_ba
     values = {"prompt": "a red sun over blue mountains", "seed": 7, "prior_steps": 3, "decoder_steps": 2}
     request = GenerationRequest.from_values({**values, "width": 320, "height": 224, "decoder_guidance": 1.5})
     sheet = [one.record for one in made(manager, *sketches(request, 5))]
-    [order] = develop_all([sheet[1], sheet[4], sheet[2]])
-    for picture, sketch in zip(made(manager, *order), (sheet[1], sheet[4], sheet[2]), strict=True):
+    [order] = develop_all([sheet[1], sheet[4]])
+    for picture, sketch in zip(made(manager, *order), (sheet[1], sheet[4]), strict=True):
         record = Record.from_json(picture.record.to_json())
         [alone] = made(manager, *develop(sketch))
         [again] = made(manager, *regenerate(record))
