@@ -63,22 +63,22 @@ class ModelCard:
 
     @torch.no_grad()
     def make(self, request: GenerationRequest) -> Made:
-        """The model card's two calls; one image."""
+        """The model card's two calls. Several images are several prompts, the way the decoder takes them."""
         spec = find_checkpoint(request.checkpoint)
         width, height = request.width or spec.default_size_px, request.height or spec.default_size_px
+        prompts, negatives = [request.prompt] * request.images, [request.negative_prompt] * request.images
         self._seconds = dict.fromkeys(STAGES, 0.0)
         begin = self._now()
         prior = self.prior(
-            prompt=request.prompt, negative_prompt=request.negative_prompt, height=height, width=width,
-            guidance_scale=request.prior_guidance, num_inference_steps=request.prior_steps, num_images_per_prompt=1,
-            generator=torch.Generator().manual_seed(request.seed),
+            prompt=prompts, negative_prompt=negatives, height=height, width=width, guidance_scale=request.prior_guidance,
+            num_inference_steps=request.prior_steps, num_images_per_prompt=1, generator=_generators(request),
         )  # fmt: skip
         middle = self._now()
         encoding = self._seconds["conditioning"]
         pictures = self.decoder(
-            image_embeddings=prior.image_embeddings.to(self.decoder_dtype), prompt=request.prompt,
-            negative_prompt=request.negative_prompt, guidance_scale=request.decoder_guidance, output_type="pil",
-            num_inference_steps=request.decoder_steps, generator=torch.Generator().manual_seed(request.seed),
+            image_embeddings=prior.image_embeddings.to(self.decoder_dtype), prompt=prompts, negative_prompt=negatives,
+            guidance_scale=request.decoder_guidance, output_type="pil", num_inference_steps=request.decoder_steps,
+            generator=_generators(request),
         ).images  # fmt: skip
         end = self._now()
         seconds = {**self._seconds, "prior": middle - begin - encoding, "total": end - begin}
@@ -98,6 +98,10 @@ class ModelCard:
         if self.device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
+
+
+def _generators(request: GenerationRequest) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(request.seed + index) for index in range(request.images)]
 
 
 def _common(spec: CheckpointSpec, dtype: torch.dtype) -> dict[str, Any]:

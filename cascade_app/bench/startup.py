@@ -54,9 +54,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def measure_rounds(
-    rounds: int, checkpoint: str, threads: int, *, app: Sequence[str] = APP, everything: str = EVERYTHING, loading: str = LOADING
-) -> dict[str, Any]:
-    """All of it, `rounds` times, after one round that brings the files into the system's cache.
+    rounds: int, checkpoint: str, threads: int, *, app: Sequence[str] = APP, everything: str = EVERYTHING,
+    loading: str = LOADING, warmups: int = 1,
+) -> dict[str, Any]:  # fmt: skip
+    """All of it, `rounds` times, after `warmups` that bring the files into the system's cache.
 
     Args:
         app: the command that serves the page on CASCADE_PORT.
@@ -64,7 +65,7 @@ def measure_rounds(
     """
     environment = {**os.environ, "CASCADE_CHECKPOINT": checkpoint, "CASCADE_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     rows: dict[str, list[float]] = {}
-    for number in range(-1, rounds):
+    for number in range(-warmups, rounds):
         with measure.told(f"Round {number + 1} of {rounds}"):
             row = {
                 "import_everything_s": python_seconds(everything, environment),
@@ -104,70 +105,87 @@ def app_seconds(app: Sequence[str], environment: dict[str, str]) -> dict[str, fl
             app, cwd=measure.ROOT, env={**environment, **settings}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            server = f"http://127.0.0.1:{port}"
-            wait_for_page(server, process)
+            browser = Browser(f"http://127.0.0.1:{port}")
+            browser.open_page(process)
             page_s = time.monotonic() - begin
-            first = press_generate(server)
+            first = browser.press_generate()
             preview_s, picture_s = (at - begin for at in first)
             warm = []
             for _ in range(2):
                 again = time.monotonic()
-                warm.append(press_generate(server)[1] - again)
+                warm.append(browser.press_generate()[1] - again)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(LIMIT_S)
     return {"page_s": page_s, "first_preview_s": preview_s, "first_picture_s": picture_s, "warm_picture_s": min(warm)}
 
 
-def wait_for_page(server: str, process: subprocess.Popen) -> None:
-    """Return when the page answers with 200.
+class Browser:
+    """As much of one as presses Generate: it keeps its cookies and its session.
 
-    Raises:
-        RuntimeError: the process ended, or the limit is over.
+    Args:
+        server: the page's address, without a slash at its end.
     """
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(server, timeout=LIMIT_S) as page:
-            page.read()
-            return
-        time.sleep(0.02)
-    raise RuntimeError(f"the page did not come: exit code {process.poll()}")
 
+    def __init__(self, server: str) -> None:
+        self._server, self._session = server, secrets.token_hex(6)
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
 
-def press_generate(server: str) -> tuple[float, float]:
-    """One run as the page's button starts it; the moments of its first preview and of its end (time.monotonic)."""
-    with urllib.request.urlopen(f"{server}/config", timeout=LIMIT_S) as answer:
-        config = json.load(answer)
-    elements = {element["id"]: element.get("props", {}) for element in config["components"]}
-    run = next(each for each in config["dependencies"] if each.get("api_name") == "run")
-    data = [_value(elements[element]) for element in run["inputs"]]
-    session, prefix = secrets.token_hex(6), config.get("api_prefix", "")
-    body = {"data": data, "fn_index": run["id"], "session_hash": session, "event_data": None, "trigger_id": None}
-    request = urllib.request.Request(
-        f"{server}{prefix}/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    urllib.request.urlopen(request, timeout=LIMIT_S).close()
-    preview = 0.0
-    for message in _messages(f"{server}{prefix}/queue/data?session_hash={session}"):
-        if not preview and "data:image/jpeg" in message:
-            preview = time.monotonic()
-        if '"process_completed"' in message:
-            if not json.loads(message).get("success") or not preview:
-                raise RuntimeError(f"no picture came: {message[:300]}")
-            return preview, time.monotonic()
-    raise RuntimeError("the server closed the connection before the picture was done")
+    def open_page(self, process: subprocess.Popen) -> None:
+        """Return when the page answers with 200.
+
+        Raises:
+            RuntimeError: the process ended, or the limit is over.
+        """
+        deadline = time.monotonic() + LIMIT_S
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                self._opener.open(self._server, timeout=LIMIT_S).read()
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"the page did not come: exit code {process.poll()}")
+
+    def press_generate(self) -> tuple[float, float]:
+        """One run as the page's button starts it; the moments of its first preview and of its end (time.monotonic).
+
+        Raises:
+            RuntimeError: it ended without having shown a preview.
+        """
+        with self._opener.open(f"{self._server}/config", timeout=LIMIT_S) as answer:
+            config = json.load(answer)
+        prefix = config.get("api_prefix", "")
+        elements = {element["id"]: element.get("props", {}) for element in config["components"]}
+        begin = next(each for each in config["dependencies"] if each.get("api_name") == "begin_generate")
+        run = next(each for each in config["dependencies"] if each.get("trigger_after") == begin["id"])
+        for path, each in (("run/predict", begin), ("queue/join", run)):
+            data = [_value(elements[element]) for element in each["inputs"]]
+            self._post(f"{prefix}/{path}", {"data": data, "fn_index": each["id"], "session_hash": self._session})
+        preview = 0.0
+        for message in self._messages(f"{prefix}/queue/data?session_hash={self._session}"):
+            if not preview and "data:image/jpeg" in message:
+                preview = time.monotonic()
+            if '"process_completed"' in message:
+                if not json.loads(message).get("success") or not preview:
+                    raise RuntimeError(f"no picture came: {message[:300]}")
+                return preview, time.monotonic()
+        raise RuntimeError("the server closed the connection before the picture was done")
+
+    def _post(self, path: str, body: dict[str, Any]) -> None:
+        request = urllib.request.Request(
+            self._server + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        self._opener.open(request, timeout=LIMIT_S).close()
+
+    def _messages(self, path: str) -> Iterator[str]:
+        """The queue's server-sent events."""
+        with self._opener.open(self._server + path, timeout=LIMIT_S) as stream:
+            for line in stream:
+                if line.startswith(b"data:"):
+                    yield line[5:].decode()
 
 
 def _value(props: dict[str, Any]) -> Any:
     return PROMPT if props.get("elem_id") == "field-prompt" else props.get("value")
-
-
-def _messages(url: str) -> Iterator[str]:
-    """The queue's server-sent events."""
-    with urllib.request.urlopen(url, timeout=LIMIT_S) as stream:
-        for line in stream:
-            if line.startswith(b"data:"):
-                yield line[5:].decode()
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 
 import pytest
+import torch
 from PIL import Image
 
-from cascade_app.bench import batch, compare, develop, interval, previews, scaling
+from cascade_app.bench import batch, compare, develop, gpu, interval, previews, scaling, startup
 from cascade_app.bench.studio import STAGES, Made
 from cascade_app.bench.weights import mid_size
 from cascade_app.runtime.footprint import count_unet
@@ -121,3 +124,35 @@ def test_growth_beyond_the_operations_is_seen():
 def test_the_middle_size_lies_between():
     prior, decoder = (count_unet(mid_size().parts[name].config).total for name in ("prior", "decoder"))
     assert 50e6 < prior < 100e6 and 20e6 < decoder < 50e6
+
+
+def test_startup(folder):
+    slow = "import time; time.sleep(0.3)"
+    result = startup.measure_rounds(1, folder, 1, everything=slow, loading=slow, warmups=0)
+    assert result["import_everything_s"] >= 0.3 <= result["loading_s"]
+    assert 0 < result["page_s"] < result["first_preview_s"] < result["first_picture_s"]
+    assert result["page_ratio"] == pytest.approx(result["page_s"] / result["import_everything_s"], rel=1e-2)
+    fair = result["page_s"] + result["loading_s"] + 2 * result["warm_picture_s"]
+    assert result["first_picture_ratio"] == pytest.approx(result["first_picture_s"] / fair, rel=1e-2)
+
+
+def test_startup_of_what_does_not_start(folder):
+    with pytest.raises(RuntimeError, match="exit code 3"):
+        startup.app_seconds([sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ))
+
+
+def test_gpu_walks_its_code_without_one(folder, capsys):
+    gpu.main([*SMALL, "--size", "128x128", "--dry-run", "--warmups", "1", "--batches", "1,2", "--checkpoint", folder])
+    result = last_line(capsys)
+    assert result["dry_run"] is True and set(result["batches"]) == {"1", "2"}
+    for row in result["batches"].values():
+        assert set(gpu.SIDES) < set(row) and row["studio"]["tflop"] > 0
+        assert {"ratio_diffusers-eager", "ratio_diffusers-compiled", "ratio_sdxl"} < set(row)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says so only without CUDA")
+def test_gpu_says_that_it_needs_one():
+    with pytest.raises(SystemExit, match="needs a CUDA device"):
+        gpu.main([])
+    with pytest.raises(SystemExit, match="mean nothing"):
+        gpu.main(["--dry-run", "--save"])
