@@ -16,9 +16,12 @@ from pathlib import Path
 from cascade_app.training.workdir import add_work_dir_argument, work_dir
 
 # Shares of the budget. Lanes of a phase run side by side; the parts of a lane one after another.
+# The last goes on with what each of the two stages does wrong once both are trained.
+REFINED = (((("stage_b --refine", 0.3),), (("stage_c --refine", 0.3),)),)
 PHASES: tuple[tuple[tuple[tuple[str, float], ...], ...], ...] = (
     ((("stage_a", 0.09), ("clip", 0.07)), (("encoder", 0.25),)),
-    ((("stage_b", 0.66),), (("reader", 0.01), ("stage_c", 0.65))),
+    ((("stage_b", 0.36),), (("reader", 0.01), ("stage_c", 0.35))),
+    *REFINED,
 )
 
 
@@ -28,7 +31,8 @@ def lane_minutes(hours: float) -> dict[str, float]:
 
 
 def _command(part: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-u", "-m", f"cascade_app.training.{part}", *arguments]
+    module, *options = part.split()
+    return [sys.executable, "-u", "-m", f"cascade_app.training.{module}", *options, *arguments]
 
 
 def _run_phase(lanes: tuple, minutes: dict[str, float], common: list[str]) -> None:
@@ -77,8 +81,8 @@ def main() -> None:
 
     Pictures(work, arguments.pictures)
     # From an exported checkpoint the latents are given: only what works on them goes on.
-    for lanes in PHASES[1:] if arguments.init_from else PHASES:
-        _run_phase(lanes, lane_minutes(arguments.hours), common)
+    for lanes in REFINED if arguments.init_from else PHASES:
+        _run_phase(lanes, lane_minutes(arguments.hours / (0.3 if arguments.init_from else 1)), common)
     subprocess.run(_command("export", "--work-dir", str(work), "--to", str(arguments.to)), check=True)
     if not arguments.no_evaluation:
         checkpoint = ("--checkpoint", str(arguments.to))

@@ -12,6 +12,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import StableCascadeUNet
@@ -61,13 +62,17 @@ SOURCES = {
 def averaged(work: Path, part: str) -> tuple[dict[str, Tensor], dict]:
     """(weights of a part, its provenance): the finished ones, or the running loop's average if it is newer."""
     loop, module, name = SOURCES[part]
-    finished, state = work / "final" / f"{name}.pt", work / "state" / f"{loop}.pt"
-    about = {"steps": None, "minutes": None}
-    running = torch.load(state, map_location="cpu", weights_only=True) if state.exists() else None
-    if running:
-        about = {"steps": running["step"], "minutes": round(running["seconds"] / 60, 1)}
+    finished = work / "final" / f"{name}.pt"
+    about: dict[str, Any] = {"steps": None, "minutes": None}
+    running = None
+    for state in (work / "state" / f"{loop}.pt", work / "state" / f"{loop}_refined.pt"):
+        if state.exists():
+            running = torch.load(state, map_location="cpu", weights_only=True)
+            about["steps"] = (about["steps"] or 0) + running["step"]
+            about["minutes"] = round((about["minutes"] or 0) + running["seconds"] / 60, 1)
+            newest = state.stat().st_mtime
     if finished.exists() and not (
-        running and loop in ("stage_b", "stage_c") and state.stat().st_mtime > finished.stat().st_mtime
+        running and loop in ("stage_b", "stage_c") and newest > finished.stat().st_mtime
     ):
         return torch.load(finished, weights_only=True), about
     if running is None:

@@ -2,6 +2,8 @@
 
     python -m cascade_app.training.stage_b --minutes 60
 
+With --refine it goes on from the finished part and learns from Stage C's own latents too (resampled.py).
+
 The network predicts x0. Its conditioning gets some noise, because Stage C's latents are never perfect, and is sometimes
 dropped. Text is not used: the pooled mapper stays zero.
 """
@@ -18,29 +20,28 @@ from torch.nn import functional
 
 from cascade_app.diffusion import sampler
 from cascade_app.diffusion.schedule import CosineSchedule, add_noise
+from cascade_app.training import clip, stage_a
 from cascade_app.training import encoder as encoders
-from cascade_app.training import stage_a
 from cascade_app.training.clip import PROJECTION
 from cascade_app.training.data import Pictures
 from cascade_app.training.export import unpack
 from cascade_app.training.latents import LatentCache
 from cascade_app.training.loop import (
     BucketWeights,
-    Budget,
     Part,
-    Trainer,
     autocast,
     high_ratios,
-    part_parser,
     pick_device,
 )
+from cascade_app.training.resampled import Resampled
 from cascade_app.training.sheets import contact_sheet
-from cascade_app.training.stage_a import psnr, save_final, to_bytes
-from cascade_app.training.unets import DECODER, new_schedule, new_unet
+from cascade_app.training.stage_a import psnr, to_bytes
+from cascade_app.training.unets import DECODER, PRIOR, new_schedule, new_unet, stage_parser, train_stage
 from cascade_app.training.workdir import work_dir
 
 CONDITION_NOISE = 0.15
 DROPPED = 0.03
+RESAMPLED = 0.6  # share of the square pictures whose condition is Stage C's own work, with `refine`
 
 
 def new_model() -> StableCascadeUNet:
@@ -76,6 +77,15 @@ def denoise(
     return last.latents
 
 
+def load_resampled(work: Path, conditions: LatentCache, *, count: int, device: torch.device) -> Resampled:
+    """What the finished Stage C makes of the first `count` pictures' latents."""
+    tokenizer, text_encoder, _ = clip.load(work, device)
+    prior = new_unet(PRIOR).to(device).eval()
+    for module, name in ((prior, "stage_c"), (text_encoder, "text_encoder_c")):
+        module.load_state_dict(torch.load(work / "final" / f"{name}.pt", weights_only=True))
+    return Resampled(work, prior, text_encoder, tokenizer, conditions=conditions, count=count)
+
+
 def build(
     data: Pictures,
     work: Path,
@@ -83,18 +93,25 @@ def build(
     *,
     batch: int = 10,
     count: int = 8000,
+    refine: bool = False,
     sample_path: Path | None = None,
 ) -> Part:
     vqgan = stage_a.load(work, device)
     encoder, _ = encoders.load(work, device)
     targets = LatentCache(work, "vqgan", vqgan, data=data, count=count, device=device)
     conditions = LatentCache(work, "encoder", encoder, data=data, count=max(count, data.count), device=device)
+    resampled = load_resampled(work, conditions, count=count, device=device) if refine else None
     schedule = new_schedule()
     model, weights = new_model().to(device).train(), BucketWeights()
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         shape, rows = targets.pick(rng, batch)
-        x0, condition = targets.get(shape, rows), disturbed(conditions.get(shape, rows))
+        x0, condition = targets.get(shape, rows), conditions.get(shape, rows)
+        if resampled is not None and shape == (6, 6):
+            # Rows of the targets are rows of the conditions too: both are in the pictures' order.
+            chosen = torch.from_numpy(rng.random(len(rows)) < RESAMPLED).to(device)[:, None, None, None]
+            condition = torch.where(chosen, resampled.get(rows), condition)
+        condition = disturbed(condition)
         ratios = high_ratios(len(rows), rng).to(device)
         noisy = add_noise(x0, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
         with autocast(device):
@@ -118,22 +135,16 @@ def build(
 
 
 def main() -> None:
-    parser = part_parser(__doc__, minutes=60)
-    parser.add_argument("--latents", type=int, default=8000, help="how many pictures' latents to train on")
+    parser = stage_parser(__doc__, minutes=60, latents=8000)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     work, device = work_dir(arguments.work_dir), pick_device(arguments.device)
     if arguments.init_from:
         unpack(arguments.init_from, work)
     data = Pictures(work, arguments.pictures)
-    part = build(data, work, device, count=arguments.latents, sample_path=work / "samples" / "stage_b.png")
-    if arguments.init_from:
-        part.modules["decoder"].load_state_dict(torch.load(work / "final" / "stage_b.pt", weights_only=True))
-    trainer = Trainer(
-        part, work / "state" / "stage_b.pt", Budget(arguments.minutes, arguments.steps), seed=arguments.seed
-    )
-    trainer.run(sample_every_s=60 * arguments.sample_minutes)
-    save_final(work, "stage_b", trainer.ema["decoder"].state_dict())
+    sample_path = work / "samples" / "stage_b.png"
+    part = build(data, work, device, count=arguments.latents, refine=arguments.refine, sample_path=sample_path)
+    train_stage(part, work, arguments, kept={"decoder": "stage_b"})
 
 
 if __name__ == "__main__":

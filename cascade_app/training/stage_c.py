@@ -30,23 +30,21 @@ from cascade_app.training.export import unpack
 from cascade_app.training.latents import LatentCache, fingerprint
 from cascade_app.training.loop import (
     BucketWeights,
-    Budget,
     Part,
-    Trainer,
     autocast,
     high_ratios,
-    part_parser,
     pick_device,
 )
 from cascade_app.training.sheets import contact_sheet
-from cascade_app.training.stage_a import save_final, to_bytes
-from cascade_app.training.unets import PRIOR, new_schedule, new_unet
+from cascade_app.training.stage_a import to_bytes
+from cascade_app.training.unets import PRIOR, new_schedule, new_unet, stage_parser, train_stage
 from cascade_app.training.workdir import work_dir
 from cascade_app.training.world import ATTRIBUTES
 
 # Weights of the attributes read from x0 and from the pooled text. The sun's place is three per cent of a latent's variance
 # and drowns in the outlines of hills: at 0.2 it was still at chance after 5,000 steps, though the text tower knew it.
-READING, TEXT_READING = 0.8, 0.1
+# When they are read well (`refine`) they weigh less: a reader can be pleased by what an eye is not.
+READING, READING_LATER, TEXT_READING = 0.8, 0.25, 0.1
 EXPLICIT = 0.85  # share of captions that name every attribute
 MORE_ICONS = 0.25  # share of samples that are replaced by icons: their shapes are learnt last
 # Upper borders of the share of samples that get: nothing; a picture; a picture and a caption. The rest get a caption.
@@ -129,6 +127,7 @@ def build(
     *,
     batch: int = 32,
     count: int = 16000,
+    refine: bool = False,
     sample_path: Path | None = None,
 ) -> Part:
     tokenizer, text_encoder, image_encoder = clip.load(work, device)
@@ -158,7 +157,7 @@ def build(
         known = torch.from_numpy(rows < len(images)) & (shape == (6, 6))
         shown = known & (dice >= NOTHING) & (dice < BOTH)
         picture[shown, 0] = images[torch.from_numpy(rows)[shown]]
-        ratios = high_ratios(len(rows), rng).to(device)
+        ratios = high_ratios(len(rows), rng, even=0.6 if refine else 0.3).to(device)
         noisy = add_noise(x0, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
         with autocast(device):
             text = encode_prompts(tokenizer, modules["text_encoder"], prompts)
@@ -174,7 +173,7 @@ def build(
         shown_accuracy = 0.0
         if reader is not None:
             seen, shown_accuracy = attribute_loss(reader(guess.float()), wanted)
-            total = total + READING * seen
+            total = total + (READING_LATER if refine else READING) * seen
         facing = known & said
         if int(facing.sum()) > 4:
             total = total + 0.02 * clip.contrastive(pooled[facing], images[torch.from_numpy(rows)[facing]], scale)[0]
@@ -200,26 +199,16 @@ def build(
 
 
 def main() -> None:
-    parser = part_parser(__doc__, minutes=90)
-    parser.add_argument("--latents", type=int, default=16000, help="how many pictures' latents to train on")
+    parser = stage_parser(__doc__, minutes=90, latents=16000)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     work, device = work_dir(arguments.work_dir), pick_device(arguments.device)
     if arguments.init_from:
         unpack(arguments.init_from, work)
     data = Pictures(work, arguments.pictures)
-    part = build(data, work, device, count=arguments.latents, sample_path=work / "samples" / "stage_c.png")
-    if arguments.init_from:
-        part.modules["prior"].load_state_dict(torch.load(work / "final" / "stage_c.pt", weights_only=True))
-        part.modules["text_encoder"].load_state_dict(
-            torch.load(work / "final" / "text_encoder_c.pt", weights_only=True)
-        )
-    trainer = Trainer(
-        part, work / "state" / "stage_c.pt", Budget(arguments.minutes, arguments.steps), seed=arguments.seed
-    )
-    trainer.run(sample_every_s=60 * arguments.sample_minutes)
-    save_final(work, "stage_c", trainer.ema["prior"].state_dict())
-    save_final(work, "text_encoder_c", trainer.ema["text_encoder"].state_dict())
+    sample_path = work / "samples" / "stage_c.png"
+    part = build(data, work, device, count=arguments.latents, refine=arguments.refine, sample_path=sample_path)
+    train_stage(part, work, arguments, kept={"prior": "stage_c", "text_encoder": "text_encoder_c"})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""The pocket's two UNets: their configurations, and a start near the identity."""
+"""The pocket's two UNets: their configurations, a start near the identity, and what their commands share."""
 
 from __future__ import annotations
+
+import argparse
+from pathlib import Path
 
 import torch
 from diffusers import DDPMScheduler, StableCascadeUNet
@@ -9,6 +12,8 @@ from torch.nn import functional
 
 from cascade_app.diffusion.schedule import CosineSchedule
 from cascade_app.training.clip import PROJECTION
+from cascade_app.training.loop import Budget, Part, Trainer, part_parser
+from cascade_app.training.stage_a import save_final
 
 SCHEDULER = {
     "num_train_timesteps": 1000,
@@ -141,3 +146,29 @@ def new_scheduler() -> DDPMScheduler:
 def new_schedule() -> CosineSchedule:
     """What both stages are trained with: exactly what the exported scheduler's file will say."""
     return CosineSchedule.from_config({**new_scheduler().config, "_class_name": DDPMScheduler.__name__})
+
+
+def stage_parser(description: str | None, *, minutes: float, latents: int) -> argparse.ArgumentParser:
+    """The options of Stage B's and Stage C's command."""
+    parser = part_parser(description, minutes=minutes)
+    parser.add_argument(
+        "--latents", type=int, default=latents, help=f"how many pictures' latents to train on (default {latents})"
+    )
+    parser.add_argument(
+        "--refine",
+        action="store_true",
+        help="go on from the finished part, on what is still wrong when both are trained",
+    )
+    return parser
+
+
+def train_stage(part: Part, work: Path, arguments: argparse.Namespace, *, kept: dict[str, str]) -> None:
+    """Run a stage's loop and keep its averages. kept: module -> the name of its finished weights."""
+    state = work / "state" / (f"{part.name}_refined.pt" if arguments.refine else f"{part.name}.pt")
+    if arguments.init_from or arguments.refine:
+        for module, name in kept.items():
+            part.modules[module].load_state_dict(torch.load(work / "final" / f"{name}.pt", weights_only=True))
+    trainer = Trainer(part, state, Budget(arguments.minutes, arguments.steps), seed=arguments.seed + arguments.refine)
+    trainer.run(sample_every_s=60 * arguments.sample_minutes)
+    for module, name in kept.items():
+        save_final(work, name, trainer.ema[module].state_dict())
