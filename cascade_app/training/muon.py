@@ -26,7 +26,7 @@ def orthogonalise(matrix: Tensor, rounds: int = 5) -> Tensor:
     for _ in range(rounds):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return (x.T if tall else x).to(matrix.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -61,7 +61,7 @@ class Muon(torch.optim.Optimizer):
                 buffer.lerp_(parameter.grad, 1 - group["momentum"])
                 if state["age"] % group["every"] == 0:
                     update = orthogonalise(parameter.grad.lerp(buffer, group["momentum"]).flatten(1))
-                    update = update.to(parameter.dtype) * max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+                    update = update * max(1.0, update.shape[0] / update.shape[1]) ** 0.5
                     state["update"] = update.view_as(parameter)
                 state["age"] += 1
                 if group["weight_decay"]:
