@@ -34,6 +34,7 @@ class Settings:
         gallery_all_pictures, gallery_all_bytes: and all visitors together (`CASCADE_GALLERY_ALL_PICTURES`, `..._ALL_BYTES`).
         gallery_trash_days: how long the trash is kept (`CASCADE_GALLERY_TRASH_DAYS`).
         upload_bytes, upload_pixels: of a file dropped on the page, at most (`CASCADE_UPLOAD_BYTES`, `CASCADE_UPLOAD_PIXELS`).
+        hosted: whether people nobody knows use it (`CASCADE_HOSTED`, 0 or 1; 1 on a Space); it decides other defaults.
         debug: show the traceback of an unexpected error on the command line (`CASCADE_DEBUG`, 0 or 1).
     """
 
@@ -56,6 +57,7 @@ class Settings:
     gallery_trash_days: int = 30
     upload_bytes: int = 32 * 10**6
     upload_pixels: int = 2**25
+    hosted: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -84,6 +86,7 @@ class Settings:
             gallery_trash_days=_whole(environ, "CASCADE_GALLERY_TRASH_DAYS", cls.gallery_trash_days, maximum=36_500),
             upload_bytes=_bytes(environ, "CASCADE_UPLOAD_BYTES", cls.upload_bytes),
             upload_pixels=_whole(environ, "CASCADE_UPLOAD_PIXELS", cls.upload_pixels, maximum=2**28),
+            hosted=_whole(environ, "CASCADE_HOSTED", int(bool(_text(environ, "SPACE_ID", ""))), maximum=1) == 1,
             debug=_whole(environ, "CASCADE_DEBUG", cls.debug, maximum=1) == 1,
         )
 

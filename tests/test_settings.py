@@ -12,7 +12,7 @@ from cascade_app.settings import Settings
 WHOLE = {
     "CASCADE_PORT": 65535, "CASCADE_THREADS": 1024, "CASCADE_QUEUE_SIZE": 100_000, "CASCADE_DEBUG": 1,
     "CASCADE_GALLERY_PICTURES": 10**9, "CASCADE_GALLERY_ALL_PICTURES": 10**9, "CASCADE_GALLERY_TRASH_DAYS": 36_500,
-    "CASCADE_UPLOAD_PIXELS": 2**28,
+    "CASCADE_UPLOAD_PIXELS": 2**28, "CASCADE_HOSTED": 1,
 }  # fmt: skip
 
 
@@ -88,3 +88,10 @@ def test_sizes_are_written_as_people_do(name: str):
     attribute = name.removeprefix("CASCADE_").lower()
     assert getattr(Settings.from_env({name: "1.5 GB"}), attribute) == 1_500_000_000
     assert "write a size such as 12GB" in refused(**{name: "plenty"})
+
+
+def test_a_space_is_hosted_unless_told_otherwise():
+    assert not Settings.from_env({}).hosted
+    assert Settings.from_env({"SPACE_ID": "ann/studio"}).hosted
+    assert not Settings.from_env({"SPACE_ID": "ann/studio", "CASCADE_HOSTED": "0"}).hosted
+    assert Settings.from_env({"CASCADE_HOSTED": "1"}).hosted
