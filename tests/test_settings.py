@@ -12,7 +12,8 @@ from cascade_app.settings import Settings
 WHOLE = {
     "CASCADE_PORT": 65535, "CASCADE_THREADS": 1024, "CASCADE_QUEUE_SIZE": 100_000, "CASCADE_DEBUG": 1,
     "CASCADE_GALLERY_PICTURES": 10**9, "CASCADE_GALLERY_ALL_PICTURES": 10**9, "CASCADE_GALLERY_TRASH_DAYS": 36_500,
-    "CASCADE_UPLOAD_PIXELS": 2**28, "CASCADE_HOSTED": 1,
+    "CASCADE_UPLOAD_PIXELS": 2**28, "CASCADE_HOSTED": 1, "CASCADE_PROXIES": 16, "CASCADE_VISITOR_WAITING": 100_000,
+    "CASCADE_VISITOR_PICTURES": 10**6, "CASCADE_REQUEST_PIXELS": 2**40, "CASCADE_JOB_SECONDS": 10**6, "CASCADE_STREAMS": 10**6,
 }  # fmt: skip
 
 
@@ -95,3 +96,35 @@ def test_a_space_is_hosted_unless_told_otherwise():
     assert Settings.from_env({"SPACE_ID": "ann/studio"}).hosted
     assert not Settings.from_env({"SPACE_ID": "ann/studio", "CASCADE_HOSTED": "0"}).hosted
     assert Settings.from_env({"CASCADE_HOSTED": "1"}).hosted
+
+
+def test_hosted_has_limits_that_a_desk_has_not():
+    limits = ("visitor_waiting", "visitor_pictures", "request_pixels", "job_seconds")
+    desk, hosted = Settings.from_env({}), Settings.from_env({"CASCADE_HOSTED": "1"})
+    assert [getattr(desk, name) for name in limits] == [0, 0, 0, 0]
+    assert [getattr(hosted, name) for name in limits] == [4, 120, 2**24, 600]
+    assert Settings.from_env({"CASCADE_HOSTED": "1", "CASCADE_VISITOR_WAITING": "0"}).visitor_waiting == 0
+    assert (hosted.proxies, Settings.from_env({"SPACE_ID": "ann/studio"}).proxies) == (0, 1)
+
+
+def test_a_login_is_a_name_and_a_password_or_the_hubs(tmp_path: Path):
+    assert Settings.from_env({"CASCADE_LOGIN": " ann:pass:word "}).login == "ann:pass:word"
+    assert Settings.from_env({"CASCADE_LOGIN": "hub"}).login == "hub"
+    file = tmp_path / "login"
+    file.write_text("ann:p\u00e4ss word\nmore\n", encoding="utf-8")
+    assert Settings.from_env({"CASCADE_LOGIN": f"@{file}"}).login == "ann:p\u00e4ss word"
+    assert "p\u00e4ss" not in repr(Settings.from_env({"CASCADE_LOGIN": f"@{file}"}))
+
+
+@pytest.mark.parametrize("value", ["secret", "ann:", ":secret", ":", "Hub", "ann:sec\nret", "ann:sec\x00ret"])
+def test_a_malformed_login_is_refused_without_being_told(value: str, tmp_path: Path):
+    assert "secret" not in refused(CASCADE_LOGIN=value) and "sec" not in refused(CASCADE_LOGIN=value)
+
+
+def test_a_login_file_that_holds_none(tmp_path: Path):
+    empty = tmp_path / "empty"
+    empty.write_text("")
+    assert "holds no login" in refused(CASCADE_LOGIN=f"@{empty}")
+    assert "cannot be read" in refused(CASCADE_LOGIN=f"@{tmp_path / 'none'}")
+    empty.write_bytes(b"\xff\xfe:a")
+    assert "cannot be read" in refused(CASCADE_LOGIN=f"@{empty}")
