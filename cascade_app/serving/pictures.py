@@ -34,6 +34,7 @@ from cascade_app.gallery.gallery import Album, Gallery
 from cascade_app.gallery.intake import take_in
 from cascade_app.gallery.limits import size
 from cascade_app.gallery.reading import UploadLimits
+from cascade_app.serving.border import Border
 from cascade_app.serving.visitors import Visitors, visitor_asking
 
 _log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def app_options(gallery: Gallery, limits: UploadLimits | None = None) -> dict[st
         Route("/pictures/{id}/plain.{suffix}", pictures.plain),
         Route("/pictures/{id}.{suffix}", pictures.picture),
     ]
-    return {"routes": routes, "middleware": [Middleware(Visitors)]}
+    return {"routes": routes, "middleware": [Middleware(Visitors), Middleware(Border)]}
 
 
 class Pictures:

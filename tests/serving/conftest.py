@@ -31,7 +31,7 @@ def serve(gallery: Gallery, **options) -> Iterator[str]:
         return gallery.of(visitor_of(http)).add(PICTURE.copy(), record_of(prompt)).id
 
     with gr.Blocks(analytics_enabled=False) as blocks:
-        gr.api(keep, api_name="keep")
+        gr.api(keep, api_name="keep", queue=False)
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
