@@ -11,7 +11,7 @@ Knows nothing of HTTP; `visitors.py` reads a Caller off a request.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 
@@ -34,11 +34,13 @@ class Caller:
     visitor: as `Gallery.of` takes it; "" for the command line, and for a call of the API without cookie or login.
     address: of the machine that asked, as far as it can be trusted; "" where there is none.
     request_id: of this one press of a button or call; its log lines carry it, and the user sees it.
+    gone: whether the run is not wanted any more; whoever lets it wait asks now and then, and gives it a chance to end.
     """
 
     visitor: str = ""
     address: str = ""
     request_id: str = field(default_factory=new_request_id)
+    gone: Callable[[], bool] = field(default=lambda: False, compare=False, repr=False)
 
 
 NOBODY = Caller(request_id="")

@@ -2,6 +2,7 @@
 
     visitor_of(http)       in the handlers of the page and the API (`http: gr.Request`), for `gallery.of`
     visitor_asking(http)   the same in a route of our own, for Starlette's request
+    caller_of(http)        the visitor, if it is one, and the address, as `asked_by` takes it
     Visitors               the middleware that gives a browser its id with the first page, and keeps what was handed out by
                            the API (see handover.py) from everyone else
 
@@ -22,8 +23,11 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cascade_app.errors import NoVisitor
+from cascade_app.serving.addresses import address_in
+from cascade_app.serving.caller import Caller
 
 COOKIE = "cascade_visitor"
+USER = "cascade.user"  # in a request's scope, by the gate: who signed in, where people do so by name
 KEPT_S = 400 * 86_400  # as long as browsers allow; every page load starts it anew
 _ID = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 bits
 HANDED_PREFIX = "cascade-handed-"
@@ -36,12 +40,29 @@ def visitor_of(http: Any) -> str:
     Raises:
         NoVisitor: a browser without the cookie, which keeps none.
     """
-    return _visitor(http.headers.get("cookie"), http.username)
+    user = _scope(http).get(USER)
+    return _visitor(http.headers.get("cookie"), http.username if user is None else user)
+
+
+def caller_of(http: Any) -> Caller:
+    """Who sent a `gr.Request`, for a run; the visitor is "" where nobody can tell."""
+    address = address_in(_scope(http))
+    try:
+        return Caller(visitor_of(http), address)
+    except NoVisitor:
+        return Caller(address=address)
+
+
+def _scope(http: Any) -> Any:
+    """What the server and the middleware noted with a `gr.Request`."""
+    return getattr(getattr(http, "request", None), "scope", None) or {}
 
 
 def visitor_asking(http: Request) -> str:
     """Who sent a request to a route of our own. Raises NoVisitor, also where a login is set up and nobody is logged in."""
     app = http.app
+    if http.scope.get(USER) is not None:
+        return _visitor(None, http.scope[USER])
     if getattr(app, "auth_dependency", None) is not None:
         user = app.auth_dependency(http)
         return _visitor(None, user if isinstance(user, str) else None)

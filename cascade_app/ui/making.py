@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -15,8 +16,11 @@ import gradio as gr
 from cascade_app.errors import CascadeError
 from cascade_app.gallery.gallery import Album
 from cascade_app.gallery.store import record
+from cascade_app.serving.backend import Backend
+from cascade_app.serving.caller import asked_by
 from cascade_app.serving.grids import grid_runs
 from cascade_app.serving.offer import offered
+from cascade_app.serving.visitors import caller_of
 from cascade_app.ui import markup
 from cascade_app.ui.commissions import Commission, Wishes, commission
 from cascade_app.ui.easel import Easel, easel
@@ -72,8 +76,9 @@ class Making(Elements):
             yield self._turned_away(error.message)
             return
         try:
+            caller = replace(caller_of(http), gone=lambda: turn.cancelled >= number)
             made = self._commission(album, turn.wanted, controls)
-            with closing(self._views(made, album)) as views:
+            with closing(self._views(made, album, asked_by(caller, self.backend))) as views:
                 for view in views:
                     if view.finished:
                         yield self._finished(album, view, table)
@@ -98,12 +103,12 @@ class Making(Elements):
         )  # fmt: skip
         return commission(wanted.act, [album.record(id) for id in wanted.ids], wishes)
 
-    def _views(self, made: Commission, album: Album) -> Iterator[View]:
+    def _views(self, made: Commission, album: Album, backend: Backend) -> Iterator[View]:
         """All of a commission's runs, one after the other, as one."""
         if made.grid is not None:
-            cells = enumerate(grid_runs(self.backend, made.grid))
+            cells = enumerate(grid_runs(backend, made.grid))
             return render(((record(events, album), (number,)) for number, (_cell, events) in cells), made.blank)
-        runs = (record(self.backend.generate(one.request, one.work), album) for one in made.runs)
+        runs = (record(backend.generate(one.request, one.work), album) for one in made.runs)
         return render(zip(runs, (one.cells for one in made.runs), strict=True), made.blank)
 
     def _of_form(self, view: View, wanted: Wanted, typed: Sequence[Any]) -> Updates:
