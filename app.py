@@ -8,15 +8,19 @@ A hosted Space runs it as it is.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
 import threading
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from cascade_app.errors import GalleryError, SettingsError
+from cascade_app.logs import set_up
 from cascade_app.settings import Settings
+
+if TYPE_CHECKING:
+    from cascade_app.serving.backend import Backend
 
 
 def main() -> int:
@@ -25,7 +29,7 @@ def main() -> int:
         settings = hosted(Settings.from_env())
     except SettingsError as error:
         return _refuse(error.message)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up(settings)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     stop = _stop_on_signals()
@@ -36,7 +40,8 @@ def main() -> int:
     from cascade_app.serving.zero_gpu import make_backend
     from cascade_app.ui.blocks import build_ui, launch_options
 
-    backend = make_backend(settings)
+    engine = make_backend(settings)
+    backend = surrounded(engine, settings)
     gallery = Gallery((settings.data_dir / "pictures").resolve(), Limits.of(settings))
     try:
         gallery.open()
@@ -59,11 +64,18 @@ def main() -> int:
             "Close that program or set CASCADE_PORT to another number."
         )
     print(f"Cascade Studio is at {address}", flush=True)
-    backend.start()
+    engine.start()
     stop.wait()
     blocks.close(verbose=False)
     gallery.close()
     return 0
+
+
+def surrounded(engine: Backend, settings: Settings) -> Backend:
+    """Everything that stands between a caller and the engine, the innermost first."""
+    from cascade_app.serving.logged import Logged
+
+    return Logged(engine, prompts=settings.log_prompts)
 
 
 def hosted(settings: Settings) -> Settings:

@@ -1,8 +1,8 @@
 """The named endpoints `/generate`, `/sketch`, `/develop` and `/vary`: typed, documented, and built from the table of fields.
 
 Of a prompt nothing but the prompt is required, of a saved picture nothing but its file. A user's mistake comes back as an
-error whose message is the sentence; anything unexpected as a general one, with the traceback in the log only. Knows nothing
-of the page's elements.
+error whose message is the sentence; a fault as one that ends with its reference in the log. Knows nothing of the page's
+elements.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from gradio.utils import get_upload_folder
 
 from cascade_app import explore
 from cascade_app.catalogue import CheckpointSpec
-from cascade_app.errors import CascadeError, InvalidRequest
+from cascade_app.errors import InvalidRequest
 from cascade_app.events import Finished, ImageSaved, RunStarted
 from cascade_app.gallery.gallery import Gallery
 from cascade_app.gallery.png import read_record
 from cascade_app.gallery.store import record
+from cascade_app.logs import explained
 from cascade_app.plan import GenerationPlan
 from cascade_app.record import Record
 from cascade_app.request import FIELD, FIELDS, Field, GenerationRequest
@@ -38,6 +39,7 @@ from cascade_app.words import styled
 from cascade_app.work import WHOLE, Work
 
 API_RUNS_AT_ONCE = 4  # calls that may wait for the engine inside it; the rest wait in the queue
+UNEXPECTED = "Something went wrong that should not have. It was written to the log; please try again."
 DESCRIPTION = "Make pictures from a prompt with Stable Cascade; each is a PNG file that carries its settings."
 SKETCH_DESCRIPTION = (
     "Make negatives from a prompt with Stable Cascade's prior alone; each is a small PNG file that can be developed later."
@@ -127,14 +129,8 @@ def _answer(backend: Backend, gallery: Gallery, http: gr.Request, order: Callabl
     try:
         store = hand_over(gallery, http, Path(get_upload_folder()))
         return run_to_end(backend, store, *order())
-    except CascadeError as error:
-        raise gr.Error(error.message, print_exception=False) from error
     except Exception as error:
-        _log.exception("An API call failed unexpectedly")
-        raise gr.Error(
-            "Something went wrong that should not have. It was written to the log; please try again.",
-            print_exception=False,
-        ) from error
+        raise gr.Error(explained(error, _log, otherwise=UNEXPECTED), print_exception=False) from error
 
 
 def _told(function: Callable[..., Any], what: str, arguments: dict[str, str]) -> Callable[..., Any]:

@@ -2,7 +2,7 @@
 
 The handlers are in `making.py` (runs), `picking.py` (what lies on the easel and what is picked), `browsing.py` (the gallery)
 and `callbacks.py` (the form, the checkpoint, the engine); each is a part of `callbacks.Page`. This module also owns the way
-errors reach the page: a CascadeError becomes its sentence, anything else one general sentence and a traceback in the log.
+errors reach the page: a CascadeError becomes its sentence, anything else one general sentence and a line in the log.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 import gradio as gr
 
-from cascade_app.errors import CascadeError, NotInGallery
+from cascade_app.errors import NotInGallery
 from cascade_app.gallery.gallery import Album, Gallery
 from cascade_app.gallery.item import Item
+from cascade_app.logs import explained
 from cascade_app.record import is_id
 from cascade_app.serving.backend import Backend
 from cascade_app.serving.visitors import visitor_of
@@ -41,12 +42,9 @@ _log = logging.getLogger(__name__)
 Updates = dict[Any, Any]
 
 
-def sentence_of(error: Exception) -> str:
-    """What the page says about `error`; what is not ours to explain goes to the log."""
-    if isinstance(error, CascadeError):
-        return error.message
-    _log.error("A run failed unexpectedly", exc_info=error)
-    return UNEXPECTED
+def sentence_of(error: Exception, reference: str = "") -> str:
+    """What the page says about `error`; a fault goes to the log, under the reference that the sentence ends with."""
+    return explained(error, _log, otherwise=UNEXPECTED, reference=reference)
 
 
 @dataclass(frozen=True)

@@ -193,15 +193,16 @@ def test_a_failed_run_keeps_the_session(page):
     table = finish(page)[page.table]
     page.backend.failure = RenderFailed("The device ran out of memory; choose a smaller size.")
     updates = finish(page, table=table)
-    assert shown(updates[page.prompt.message]) == "The device ran out of memory; choose a smaller size."
+    assert shown(updates[page.prompt.message]).startswith("The device ran out of memory; choose a smaller size (reference ")
     assert updates[page.table] == table and table.ids[0] in updates[page.stage.row]
 
 
 def test_a_bug_is_not_shown_but_logged(page, caplog):
     page.backend.failure = ZeroDivisionError("secret detail")
     updates = finish(page)
-    assert shown(updates[page.prompt.message]) == UNEXPECTED
-    assert "secret detail" in caplog.text
+    (record,) = (record for record in caplog.records if record.message == "fault")
+    assert shown(updates[page.prompt.message]) == f"{UNEXPECTED[:-1]} (reference {record.fields['reference']})."
+    assert record.exc_info[1] is page.backend.failure
 
 
 def test_closing_the_run_frees_the_engine(page):
@@ -388,7 +389,7 @@ def test_only_what_is_offered_can_be_chosen_or_used(page, name):
 def test_a_checkpoint_that_cannot_be_read_keeps_the_form(page):
     page.backend.failure = CheckpointDamaged("prior/config.json is missing. Restore it.")
     updates = page.choose("stable-cascade", "pocket")
-    assert shown(updates.pop(page.prompt.message)) == "prior/config.json is missing. Restore it."
+    assert shown(updates.pop(page.prompt.message)).startswith("prior/config.json is missing. Restore it (reference ")
     assert updates == {page.form.controls["checkpoint"]: "pocket"}
     assert page.take_aspect("1:1", 256, 256, "stable-cascade")[page.form.controls["width"]] == 256
 
