@@ -59,7 +59,7 @@ class Border:
         elif scope["method"] == "GET" and inner is not None and (gone := self._gone(inner, scope)):
             await gone(scope, receive, send)
         else:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, self._forgetting(inner, scope, send))
 
     async def _call(self, inner: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body, look at it, and pass it on."""
@@ -116,6 +116,24 @@ class Border:
             named = blocks.get_api_info()["named_endpoints"]
             self._functions = {index: _function(one, named) for index, one in blocks.fns.items()}
         return self._functions
+
+    def _forgetting(self, inner: str | None, scope: Scope, send: Send) -> Send:
+        """`send`, and after the answer of a call, its session is forgotten. Gradio opens one for each call, a quarter of a
+        megabyte for this page, and would keep it until it is the oldest of too many."""
+        match = _ANSWER.fullmatch(inner or "")
+        if match is None or scope["method"] != "GET":
+            return send
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                blocks = scope["app"].get_blocks()
+                queue, holder = blocks._queue, blocks.state_holder
+                for held in (queue.pending_messages_per_session, queue.pending_event_ids_session,
+                             holder.session_data, holder.time_last_used):  # fmt: skip
+                    held.pop(match["event"], None)
+            await send(message)
+
+        return sending
 
     def _gone(self, inner: str, scope: Scope) -> Response | None:
         """An answer to who asks for the events of a run that nobody knows (any more)."""

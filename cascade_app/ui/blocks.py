@@ -36,6 +36,7 @@ from cascade_app.wordbook import Wordbook
 TITLE = "Cascade Studio"
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS_PATH = ROOT / "examples" / "prompts.txt"
+SESSIONS = 500  # tabs whose table is remembered, a quarter of a megabyte each; the one longest unused goes first
 SCRIPTS = ("page.js", "picks.js", "drop.js")
 
 
@@ -102,6 +103,7 @@ def launch_options() -> dict[str, Any]:
         "share": False,
         "show_error": False,
         "enable_monitoring": False,
+        "state_session_capacity": SESSIONS,
     }
 
 

@@ -14,6 +14,7 @@ from gradio.routes import App
 from cascade_app.errors import InvalidRequest
 from cascade_app.serving.border import API, CALL_BYTES, CLOSED, OPEN
 from cascade_app.serving.calls import Function, check_call, check_cancel, check_named_call, read_json
+from cascade_app.serving.pictures import app_options
 
 RUN, JOIN = "/gradio_api/run/keep", "/gradio_api/queue/join"
 KEEP = Function("keep", 1, public=True, required=("prompt",), optional=("style",))
@@ -74,6 +75,25 @@ def test_events_that_nobody_knows_end_at_once(browser):
     answer = browser().get("/gradio_api/queue/data", params={"session_hash": "never seen"})
     assert answer.status_code == 200 and json.loads(answer.text.removeprefix("data: "))["session_not_found"] is True
     assert browser().get("/gradio_api/call/keep/never-seen").status_code == 404
+
+
+def seven() -> int:
+    return 7
+
+
+def test_a_call_leaves_no_session_behind(gallery):
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        gr.api(seven, api_name="seven")
+    app, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, app_kwargs=app_options(gallery))
+    try:
+        for _ in range(3):
+            event = httpx.post(f"{address}gradio_api/call/seven", json={"data": []}).json()["event_id"]
+            assert httpx.get(f"{address}gradio_api/call/seven/{event}").text == "event: complete\ndata: [7]\n\n"
+        queue = blocks._queue
+        held = (app.state_holder.session_data, queue.pending_messages_per_session, queue.pending_event_ids_session)
+        assert [len(one) for one in held] == [0, 0, 0]
+    finally:
+        blocks.close(verbose=False)
 
 
 @pytest.mark.parametrize("path", [
