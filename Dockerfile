@@ -26,5 +26,5 @@ ENV CASCADE_HOST=0.0.0.0 \
 VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['CASCADE_PORT'], timeout=8)"]
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['CASCADE_PORT'] + '/health', timeout=8)"]
 CMD ["python", "app.py"]

@@ -20,7 +20,10 @@ from cascade_app.logs import set_up
 from cascade_app.settings import Settings
 
 if TYPE_CHECKING:
+    from starlette.routing import Route
+
     from cascade_app.serving.backend import Backend
+    from cascade_app.serving.metrics import Metrics
 
 
 def main() -> int:
@@ -36,17 +39,21 @@ def main() -> int:
     from cascade_app.gallery.gallery import Gallery
     from cascade_app.gallery.limits import Limits
     from cascade_app.gallery.reading import UploadLimits
+    from cascade_app.serving.metrics import Metrics
     from cascade_app.serving.pictures import app_options
     from cascade_app.serving.zero_gpu import make_backend
     from cascade_app.ui.blocks import build_ui, launch_options
 
     engine = make_backend(settings)
-    backend = surrounded(engine, settings)
+    metrics = Metrics(engine, queue_size=settings.queue_size)
+    backend = surrounded(engine, settings, metrics)
     gallery = Gallery((settings.data_dir / "pictures").resolve(), Limits.of(settings))
     try:
         gallery.open()
     except GalleryError as error:
         return _refuse(error.message)
+    options = app_options(gallery, UploadLimits.of(settings))
+    options["routes"] += watching(backend, metrics, settings)
     blocks = build_ui(backend, gallery, checkpoint=settings.checkpoint, queue_size=settings.queue_size)
     try:
         _app, address, _share = blocks.launch(
@@ -55,7 +62,7 @@ def main() -> int:
             prevent_thread_lock=True,
             quiet=True,
             max_file_size=settings.upload_bytes,
-            app_kwargs=app_options(gallery, UploadLimits.of(settings)),
+            app_kwargs=options,
             **launch_options(),
         )
     except OSError:
@@ -71,11 +78,24 @@ def main() -> int:
     return 0
 
 
-def surrounded(engine: Backend, settings: Settings) -> Backend:
+def surrounded(engine: Backend, settings: Settings, metrics: Metrics) -> Backend:
     """Everything that stands between a caller and the engine, the innermost first."""
     from cascade_app.serving.logged import Logged
+    from cascade_app.serving.metrics import Counted
 
-    return Logged(engine, prompts=settings.log_prompts)
+    return Counted(Logged(engine, prompts=settings.log_prompts), metrics)
+
+
+def watching(backend: Backend, metrics: Metrics, settings: Settings) -> list[Route]:
+    """The addresses for whoever looks after the server: `/health` and `/metrics`."""
+    from cascade_app.serving.health import Disk, Health, health_route, queue_check
+    from cascade_app.serving.metrics import metrics_route
+
+    checks = (
+        Disk((settings.data_dir / "pictures").resolve(), floor_bytes=settings.disk_free_bytes),
+        queue_check(metrics.queue_length, settings.queue_size),
+    )
+    return [health_route(Health(backend, checks)), metrics_route(metrics)]
 
 
 def hosted(settings: Settings) -> Settings:

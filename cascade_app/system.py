@@ -26,6 +26,8 @@ class SystemReport:
         placement, reason: of the last run, "" before the first.
         load_seconds: checkpoint's title -> seconds its weights took to load.
         prompts_cached: prompt embeddings kept.
+        cache_use: what is kept between runs, "prompts" (their embeddings) and "prepared" (what does not change between steps)
+            -> how often it was there, and how often it had to be computed.
     """
 
     device: str
@@ -39,3 +41,4 @@ class SystemReport:
     load_seconds: Mapping[str, float] = field(default_factory=dict)
     prompts_cached: int = 0
     dtype_reason: str = ""
+    cache_use: Mapping[str, tuple[int, int]] = field(default_factory=dict)

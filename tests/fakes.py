@@ -45,7 +45,7 @@ REPORT = SystemReport(
         PartReport("Pocket", "text_encoder", 5_300_000, "device"), PartReport("Pocket", "prior", 9_900_000, "device"),
         PartReport("Pocket", "decoder", 6_100_000, "host"), PartReport("Pocket", "vqgan", 900_000, "host"),
     ),
-    load_seconds={"Pocket": 0.42}, prompts_cached=3,
+    load_seconds={"Pocket": 0.42}, prompts_cached=3, cache_use={"prompts": (5, 3), "prepared": (2, 4)},
 )  # fmt: skip
 
 

@@ -12,8 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from functools import partial
-from http.server import HTTPServer, SimpleHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 from cascade_app.settings import Settings
@@ -73,14 +72,29 @@ def test_the_page_is_reachable_from_outside_the_container():
     assert settings.host == "0.0.0.0" and all_of("EXPOSE") == [str(settings.port)]
 
 
-def test_the_health_check_tells_a_page_from_none(tmp_path):
+class Answering(BaseHTTPRequestHandler):
+    """A server that is as well as `statuses` says, asked at /health."""
+
+    statuses = iter((200, 503))
+
+    def do_GET(self) -> None:
+        self.send_response(next(self.statuses) if self.path == "/health" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_health_check_tells_a_server_that_is_well_from_others():
     command = [sys.executable, *health_command()[1:]]
-    handler = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    server = HTTPServer(("127.0.0.1", 0), partial(handler, directory=tmp_path))
+    server = HTTPServer(("127.0.0.1", 0), Answering)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
-        healthy = subprocess.run(command, env={"CASCADE_PORT": str(server.server_port)}, capture_output=True)
-        assert healthy.returncode == 0, healthy.stderr
+        well, ill = (
+            subprocess.run(command, env={"CASCADE_PORT": str(server.server_port)}, capture_output=True) for _ in range(2)
+        )
+        assert well.returncode == 0, well.stderr
+        assert ill.returncode != 0
     finally:
         server.shutdown()
         server.server_close()

@@ -86,7 +86,7 @@ class PipelineManager:
         self.dtype = self.precision.dtype
         self.turnstile = Turnstile()
         self.carrier = carrier or Carrier(self.device)
-        self.text_encoder_calls = 0
+        self.text_encoder_calls = self.prompt_hits = 0
         self.load_seconds: dict[str, float] = {}
         self.settings = settings
         self._element_bytes = torch.empty((), dtype=self.dtype).element_size()
@@ -224,6 +224,8 @@ class PipelineManager:
                 self._embeds[key] = encode_weighted(checkpoint.tokenizer, checkpoint.text_encoder, prompt)
             while len(self._embeds) > _KEPT_PROMPTS:
                 self._embeds.popitem(last=False)
+        else:
+            self.prompt_hits += 1
         self._embeds.move_to_end(key)
         return self._embeds[key].to(offload.device)
 
@@ -262,6 +264,10 @@ class PipelineManager:
             ),
             load_seconds={loaded.spec.title: self.load_seconds[key] for key, loaded in checkpoints},
             prompts_cached=len(self._embeds),
+            cache_use={
+                "prompts": (self.prompt_hits, self.text_encoder_calls),
+                "prepared": (self.prepared.hits, self.prepared.misses),
+            },
         )
 
     def preview_share(self, *, sketch: bool) -> float:

@@ -37,7 +37,7 @@ class PreparedCache:
     def __init__(self, limit_bytes: int = KEPT_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self._entries: list[_Entry] = []  # used least recently first
-        self.hits = 0
+        self.hits = self.misses = 0
 
     @property
     def used_bytes(self) -> int:
@@ -58,6 +58,7 @@ class PreparedCache:
             self._entries.remove(found)
             self._entries.append(found)
         else:
+            self.misses += 1
             self._keep(unet, given, weights, prepared)
         return prepared
 
