@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cascade_app.bench import batch, compare, develop, gpu, interval, previews, scaling, startup
+from cascade_app.bench import batch, compare, develop, gpu, interval, previews, profile, scaling, startup
 from cascade_app.bench.studio import STAGES, Made
 from cascade_app.bench.weights import mid_size
 from cascade_app.runtime.footprint import count_unet
@@ -111,7 +111,9 @@ def test_scaling(folder, capsys):
     result = last_line(capsys)
     assert set(result["worst_time"]) == {"resolution", "steps", "images"}
     flop = {axis: [row["flop"] for row in rows] for axis, rows in result["growth"].items()}
-    assert 2.5 < flop["resolution"][1] / flop["resolution"][0] < 4.5  # four times the pixels, and a part that is constant
+    assert (
+        2.5 < flop["resolution"][1] / flop["resolution"][0] < 4.5
+    )  # four times the pixels, and a part that is constant
     assert 1.9 < flop["images"][1] / flop["images"][0] <= 2.01
 
 
@@ -141,13 +143,54 @@ def test_startup_of_what_does_not_start(folder):
         startup.app_seconds([sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ))
 
 
-def test_gpu_walks_its_code_without_one(folder, capsys):
-    gpu.main([*SMALL, "--size", "128x128", "--dry-run", "--warmups", "1", "--batches", "1,2", "--checkpoint", folder])
+# torch takes a minute to trace what it compiles.
+@pytest.mark.parametrize(
+    "sides",
+    [("studio", "diffusers-eager", "sdxl"), pytest.param(gpu.SIDES, marks=pytest.mark.slow)],
+    ids=["quick", "all"],
+)
+def test_gpu_walks_its_code_without_one(sides, folder, capsys):
+    options = ["--dry-run", "--warmups", "1", "--batches", "1,2", "--sides", ",".join(sides)]
+    gpu.main([*SMALL, "--size", "128x128", *options, "--checkpoint", folder])
     result = last_line(capsys)
     assert result["dry_run"] is True and set(result["batches"]) == {"1", "2"}
     for row in result["batches"].values():
-        assert set(gpu.SIDES) < set(row) and row["studio"]["tflop"] > 0
-        assert {"ratio_diffusers-eager", "ratio_diffusers-compiled", "ratio_sdxl"} < set(row)
+        assert set(sides) < set(row) and row["studio"]["tflop"] > 0
+        assert {f"ratio_{name}" for name in sides[1:]} < set(row)
+
+
+def test_profile(folder, capsys):
+    profile.main([*SMALL, "--checkpoint", folder, "--dtype", "float32"])
+    captured = capsys.readouterr()
+    result = json.loads(captured.out.strip().splitlines()[-1])
+    assert len(result["largest"]) == 3 and all(0 < row["share"] < 1 for row in result["largest"])
+    table = captured.err
+    assert "aten::linear" in table and table.count(" times its floor") == 3
+
+
+def test_a_profiles_floor_is_the_longer_of_multiplying_and_moving():
+    row = profile.Row("aten::linear", calls=1, seconds=1.0, flops=4e9, bytes=1e9)
+    assert row.floor_s(peak_flops=8e9, bandwidth=1e10) == 0.5
+    assert row.floor_s(peak_flops=8e10, bandwidth=1e10) == 0.1
+    text = profile.lines([row], 2.0, peak=8e9, bandwidth=1e10, most=3)
+    assert any(line.split()[:3] == ["aten::linear", "1", "50.0%"] and line.split()[-1] == "2.0" for line in text)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "flops"),
+    [
+        ("aten::linear", [[2, 36, 8], [32, 8], [32]], 2 * 72 * 8 * 32),
+        ("aten::addmm", [[32], [72, 8], [8, 32]], 2 * 72 * 8 * 32),
+        ("aten::conv2d", [[2, 8, 6, 6], [8, 1, 3, 3], [8]], 2 * 2 * 8 * 36 * 9),
+        ("aten::gelu", [[2, 36, 8]], 0),
+    ],
+)
+def test_operations_are_counted_from_their_shapes(name, shapes, flops):
+    class Event:
+        def __init__(self):
+            self.name, self.input_shapes = name, shapes
+
+    assert profile._flops(Event()) == flops
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says so only without CUDA")
