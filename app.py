@@ -71,7 +71,7 @@ def main() -> int:
             "Close that program or set CASCADE_PORT to another number."
         )
     print(f"Cascade Studio is at {address}", flush=True)
-    engine.start()
+    backend.start()
     stop.wait()
     blocks.close(verbose=False)
     gallery.close()
@@ -82,8 +82,9 @@ def surrounded(engine: Backend, settings: Settings, metrics: Metrics) -> Backend
     """Everything that stands between a caller and the engine, the innermost first."""
     from cascade_app.serving.logged import Logged
     from cascade_app.serving.metrics import Counted
+    from cascade_app.serving.safe import Safe
 
-    return Counted(Logged(engine, prompts=settings.log_prompts), metrics)
+    return Counted(Logged(Safe(engine, settings), prompts=settings.log_prompts), metrics)
 
 
 def watching(backend: Backend, metrics: Metrics, settings: Settings) -> list[Route]:

@@ -71,6 +71,7 @@ class CheckpointSpec:
         defaults: request fields a new form starts with. `presets`: sets of them by name.
         parts: facts of the networks, in the order a run uses them; loading says which one is missing.
         companions: tokenizer, scheduler, previewer.
+        draws: all that it can draw, where that is little and nobody needs to check it; "" where it may be anything.
     """
 
     name: str
@@ -89,6 +90,7 @@ class CheckpointSpec:
     parts: Mapping[str, PartFacts] = field(default_factory=dict)
     companions: Mapping[str, Source] = field(default_factory=dict)
     license_to_accept: str = ""
+    draws: str = ""
 
     @property
     def sources(self) -> Mapping[str, Source]:
@@ -275,6 +277,7 @@ def _folder_spec(name: str, path: Path, roots: list[Path]) -> CheckpointSpec:
             license_to_accept=published.LICENSE if ours else "",
             prior_factor=float(index.get("resolution_multiple", 42.67)),
             presets=_presets(own, index_path),
+            draws=str(own.get("draws", "")),
             parts=MappingProxyType(parts),
             companions=MappingProxyType(companions),
             **_geometry(studio, index_path),

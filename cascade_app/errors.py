@@ -10,7 +10,10 @@
     |   |-- LicenseNotAccepted     its licence asks to be accepted first
     |   `-- DownloadFailed         it could not be fetched from the hub
     |-- NotReady                   the engine is still loading, or could not load
+    |-- Withheld                   what was made is not shown, or nothing may be made: the safety checks say so
     |-- Busy                       the queue is full: try again later
+    |   `-- OverLimit              this visitor has had, or waits for, as much as one may
+    |-- TookTooLong                a run was ended at the limit of time
     |-- GalleryError               pictures cannot be kept or looked up
     |   |-- NotInGallery           no picture of that id belongs to this visitor
     |   |-- GalleryFull            a limit is reached and only favourites are left
@@ -84,8 +87,20 @@ class NotReady(CascadeError):
     """The engine has not finished loading, or failed to."""
 
 
+class Withheld(CascadeError):
+    """The safety checks let nothing through: the image checker took every picture, or cannot be asked."""
+
+
 class Busy(CascadeError):
     """Too much is waiting already."""
+
+
+class OverLimit(Busy):
+    """One visitor's limit is reached; the message says which, and how long to wait."""
+
+
+class TookTooLong(CascadeError):
+    """A run was ended because it took, or held the engine, longer than it may."""
 
 
 class GalleryError(CascadeError):

@@ -304,3 +304,24 @@ def _load_previewer(source: Source | None, device: torch.device, dtype: torch.dt
         raise CheckpointDamaged(f"{path.name} does not hold a previewer. Copy it again, or remove it.") from error
     # Weights come and go by placement; the previewer, which no placement counts, follows the latents.
     return lambda latents: previewer.to(latents.device)(latents.to(dtype, memory_format=torch.channels_last)).float()
+
+
+def load_safety_checker(folder: Path) -> tuple[Any, Any]:
+    """A CLIP-based safety checker in diffusers' layout and the processor of its pictures, on the CPU.
+
+    Raises:
+        CheckpointDamaged: a file is missing or is not what its name says.
+    """
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPImageProcessor
+
+    try:
+        processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+        checker, told = StableDiffusionSafetyChecker.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # of many kinds, one for each way in which a file can be wrong
+        raise CheckpointDamaged(f"{folder.name}/ holds no safety checker that can be read. Copy it again.") from error
+    if lacking := sorted(told["missing_keys"]):
+        raise CheckpointDamaged(f"{folder.name}/ lacks {lacking[0]} of the safety checker. Copy it again.")
+    return checker.eval().requires_grad_(False), processor

@@ -23,6 +23,10 @@ class Around:
     def __init__(self, inner: Backend) -> None:
         self.inner = inner
 
+    def start(self) -> None:
+        """Begin to load what has to be, in the background; only `app.py` asks for it, so a `Backend` need not have it."""
+        self.inner.start()
+
     def status(self) -> BackendStatus:
         return self.inner.status()
 

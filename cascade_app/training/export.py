@@ -44,6 +44,7 @@ MODEL_INDEX = {
         "min_size_px": 192,
         "max_size_px": 384,
         "size_step_px": 32,
+        "draws": "landscapes and icons",
         "defaults": {"prior_steps": 20, "prior_guidance": 4.0, "decoder_steps": 10, "decoder_guidance": 0.0},
     },
 }
