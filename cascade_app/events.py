@@ -26,10 +26,16 @@ STAGE_TITLES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Waiting:
-    """The engine is not free yet. `reason` is a sentence for the user; `ahead` counts the runs before this one."""
+    """The engine is not free yet. `reason` is a sentence for the user; `ahead` counts the runs before this one.
+
+    `place` among the `of` that wait, from 1, and about how long, where that is known.
+    """
 
     reason: str
     ahead: int = 0
+    place: int = 0
+    of: int = 0
+    remaining_s: float | None = None
 
 
 @dataclass(frozen=True)
