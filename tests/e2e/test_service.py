@@ -44,7 +44,7 @@ def test_the_client_hears_the_sentence(client):
 
 def test_only_the_named_endpoints_are_offered(client):
     described = client.view_api(return_format="dict")
-    assert list(described["named_endpoints"]) == ["/generate", "/sketch", "/develop", "/vary"]
+    assert list(described["named_endpoints"]) == ["/generate", "/sketch", "/develop", "/vary", "/checkpoints", "/plan"]
     assert not described["unnamed_endpoints"]
 
 

@@ -18,7 +18,8 @@ from cascade_app.gallery.gallery import Gallery
 from cascade_app.gallery.png import read_request
 from cascade_app.request import FIELDS, SAMPLERS
 from cascade_app.serving import handover
-from cascade_app.serving.api import endpoint
+from cascade_app.serving.api import function_of
+from cascade_app.serving.endpoints import endpoints
 from cascade_app.serving.visitors import COOKIE, visitor_of
 from tests.fakes import SPEC, FakeBackend
 
@@ -49,7 +50,12 @@ def caller(id: str | None = None) -> gr.Request:
 
 @pytest.fixture
 def generate(backend, gallery):
-    return partial(endpoint(backend, gallery, replace(SPEC, defaults={"prior_steps": 5})), caller())
+    return partial(functions(backend, gallery, replace(SPEC, defaults={"prior_steps": 5}))["generate"], caller())
+
+
+def functions(backend, gallery, spec=SPEC):
+    """The endpoints' functions by name, as Gradio has them."""
+    return {one.name: function_of(one, backend, gallery) for one in endpoints(backend, spec)}
 
 
 def test_the_signature_is_the_table(generate):
@@ -126,7 +132,7 @@ def test_who_calls_without_a_cookie_gets_files_and_keeps_no_gallery(generate, ga
 
 def test_a_visitor_finds_the_pictures_in_the_gallery_too(backend, gallery, cache):
     http = caller("A" * 43)
-    files, _made = endpoint(backend, gallery, SPEC)(http, "hills")
+    files, _made = functions(backend, gallery)["generate"](http, "hills")
     (item,) = gallery.of(visitor_of(http)).page().items
     path = Path(files[0]["path"])
     assert path.name == item.name and path.is_relative_to(cache)

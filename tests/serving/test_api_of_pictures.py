@@ -15,10 +15,10 @@ from PIL import Image
 
 from cascade_app.gallery.gallery import Gallery
 from cascade_app.gallery.png import encode_png, read_record
-from cascade_app.serving.api import add_api, develop_endpoint, endpoint, vary_endpoint
+from cascade_app.serving.api import add_api, function_of
+from cascade_app.serving.endpoints import endpoints
 from cascade_app.serving.pictures import app_options
 from cascade_app.serving.visitors import handed_name
-from cascade_app.work import Work
 from tests.fakes import SPEC, FakeBackend
 
 QUICK = {"seed": 7, "prior_steps": 3, "decoder_steps": 2}
@@ -49,12 +49,7 @@ def gallery(tmp_path):
 def call(backend, gallery):
     """The endpoints by name, called by nobody in particular."""
     nobody = gr.Request(headers={})
-    functions = {
-        "generate": endpoint(backend, gallery, SPEC),
-        "sketch": endpoint(backend, gallery, SPEC, work=Work(sketch=True)),
-        "develop": develop_endpoint(backend, gallery, SPEC),
-        "vary": vary_endpoint(backend, gallery, SPEC),
-    }
+    functions = {one.name: function_of(one, backend, gallery) for one in endpoints(backend, SPEC)}
     return lambda name, *sent, **named: functions[name](nobody, *sent, **named)
 
 
@@ -143,9 +138,9 @@ def test_a_mistake_is_a_sentence(call, uploaded, name, values, sentence):
         call(name, uploaded(b"not a png"))
 
 
-@pytest.mark.parametrize("make", [develop_endpoint, vary_endpoint])
-def test_every_parameter_is_documented(make, backend, gallery):
-    function = make(backend, gallery, SPEC)
+@pytest.mark.parametrize("name", ["develop", "vary"])
+def test_every_parameter_is_documented(name, backend, gallery):
+    [function] = (function_of(one, backend, gallery) for one in endpoints(backend, SPEC) if one.name == name)
     lines = [line.strip() for line in function.__doc__.splitlines()]
     names = list(inspect.signature(function).parameters)[1:]
     assert names[0] == "picture" and all(any(line.startswith(f"{name}: ") for line in lines) for name in names)
@@ -171,7 +166,7 @@ def test_a_client_uploads_and_develops(backend, gallery):
             assert answer.headers["content-type"] == "image/png" and backend.prior_steps_done == 3
             assert called("vary", picture=picture, sketch=True)["path"].endswith(".png")
             described = client.get("/gradio_api/info").json()["named_endpoints"]
-            assert list(described) == ["/generate", "/sketch", "/develop", "/vary"]
+            assert list(described) == ["/generate", "/sketch", "/develop", "/vary", "/checkpoints", "/plan"]
     finally:
         blocks.close(verbose=False)
 

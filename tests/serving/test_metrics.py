@@ -62,7 +62,8 @@ def test_a_run_is_in_the_queue_until_it_starts(counted, engine, metrics):
     with engine.lock:
         events = counted.generate(HILLS)
         next(events)
-        assert value(metrics, "cascade_queue_length") == metrics.queue_length() == 1 and value(metrics, "cascade_runs_in_progress") == 0
+        assert value(metrics, "cascade_queue_length") == metrics.queue_length() == 1
+        assert value(metrics, "cascade_runs_in_progress") == 0
     assert any(isinstance(event, RunStarted) for event in events)
     assert value(metrics, "cascade_queue_length") == 0 and value(metrics, "cascade_runs_in_progress") == 1
     events.close()
