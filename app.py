@@ -22,7 +22,9 @@ from cascade_app.settings import Settings
 if TYPE_CHECKING:
     from starlette.routing import Route
 
+    from cascade_app.gallery.gallery import Gallery
     from cascade_app.serving.backend import Backend
+    from cascade_app.serving.fair import Fair
     from cascade_app.serving.metrics import Metrics
 
 
@@ -46,8 +48,9 @@ def main() -> int:
 
     engine = make_backend(settings)
     metrics = Metrics(engine, queue_size=settings.queue_size)
-    backend = surrounded(engine, settings, metrics)
     gallery = Gallery((settings.data_dir / "pictures").resolve(), Limits.of(settings))
+    queue = queued(engine, gallery, settings)
+    backend = surrounded(queue, settings, metrics)
     try:
         gallery.open()
     except GalleryError as error:
@@ -63,7 +66,7 @@ def main() -> int:
             quiet=True,
             max_file_size=settings.upload_bytes,
             app_kwargs=options,
-            **launch_options(),
+            **launch_options(settings.queue_size),
         )
     except OSError:
         return _refuse(
@@ -76,6 +79,19 @@ def main() -> int:
     blocks.close(verbose=False)
     gallery.close()
     return 0
+
+
+def queued(engine: Backend, gallery: Gallery, settings: Settings) -> Fair:
+    """The engine behind its queue."""
+    from cascade_app.serving import zero_gpu
+    from cascade_app.serving.fair import Fair
+    from cascade_app.serving.quotas import Allowance
+
+    lanes = zero_gpu.RUNS_AT_ONCE if zero_gpu.is_here() else 1
+    return Fair(
+        engine, size=settings.queue_size, allowance=Allowance.of(settings), job_s=settings.job_seconds, lanes=lanes,
+        room=gallery.check_room,
+    )  # fmt: skip
 
 
 def surrounded(engine: Backend, settings: Settings, metrics: Metrics) -> Backend:

@@ -21,6 +21,7 @@ processes never move the same file. What is inside a file is png.py's business, 
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -34,7 +35,7 @@ from cascade_app.events import ImageReady
 from cascade_app.gallery import downloads, files, index
 from cascade_app.gallery.index import Index
 from cascade_app.gallery.item import Item, Query, Shelf, Usage, item_of
-from cascade_app.gallery.limits import Candidate, Departure, Limits, departure, to_go
+from cascade_app.gallery.limits import Candidate, Departure, Limits, check_disk, departure, to_go
 from cascade_app.gallery.png import encode_png, read_record
 from cascade_app.record import Record, is_id
 
@@ -89,6 +90,11 @@ class Gallery:
         if not files.is_visitor(visitor):
             raise ValueError("a visitor is named by 32 hexadecimal digits")
         return Album(self, visitor)
+
+    def check_room(self, n_bytes: int = 0) -> None:
+        """Whether the disk has room for `n_bytes` more. Raises GalleryFull where it has not."""
+        with suppress(OSError):  # a folder that cannot be looked at cannot be written either, which `add` says
+            check_disk(shutil.disk_usage(self.folder).free, n_bytes, self.limits)
 
     def _reconcile(self, *, afresh: bool) -> Reconciled:
         with self.index.read() as db:
@@ -176,6 +182,7 @@ class Album:
     def _make_room(self, n_bytes: int) -> None:
         for one in self._to_go(pictures=1, n_bytes=n_bytes):
             self.gallery.of(one.visitor).purge([one.id], only_if=one)
+        self.gallery.check_room(n_bytes)
 
     # --- looking ---
 

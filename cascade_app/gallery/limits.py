@@ -18,19 +18,23 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True)
 class Limits:
-    """Pictures and bytes, for one visitor and for all; 0 is no limit. `trash_s` is how long the trash is kept."""
+    """Pictures and bytes, for one visitor and for all; 0 is no limit. `trash_s` is how long the trash is kept.
+
+    disk_free_bytes: what is left free of the disk, whatever the gallery may have.
+    """
 
     visitor_pictures: int = 0
     visitor_bytes: int = 0
     all_pictures: int = 0
     all_bytes: int = 0
     trash_s: float = 30 * DAY_S
+    disk_free_bytes: int = 0
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         return cls(
             settings.gallery_pictures, settings.gallery_bytes, settings.gallery_all_pictures, settings.gallery_all_bytes,
-            settings.gallery_trash_days * DAY_S,
+            settings.gallery_trash_days * DAY_S, settings.disk_free_bytes,
         )  # fmt: skip
 
 
@@ -104,6 +108,19 @@ def _until_it_fits(
         f"{whose} is full ({words(most, most_bytes)}) and only favourites are left, which are never removed. "
         f"{'Delete some, or take the star off some, to make room.' if mine else 'Nothing more can be kept for now.'}"
     )
+
+
+def check_disk(free_bytes: int, n_bytes: int, limits: Limits) -> None:
+    """Whether `n_bytes` more may be written where so much is free.
+
+    Raises:
+        GalleryFull: less would be left than is kept free.
+    """
+    if limits.disk_free_bytes and free_bytes - n_bytes < limits.disk_free_bytes:
+        raise GalleryFull(
+            f"The disk of this server is nearly full: {size(free_bytes)} are free, and {size(limits.disk_free_bytes)} stay so. "
+            "Nothing more can be kept until whoever runs it makes room."
+        )
 
 
 def departure(going: Iterable[Candidate], visitor: str) -> Departure:

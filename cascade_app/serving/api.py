@@ -32,19 +32,20 @@ from cascade_app.serving.handover import hand_over
 from cascade_app.serving.visitors import HANDED_PREFIX, caller_of
 from cascade_app.wordbook import Wordbook
 
-API_RUNS_AT_ONCE = 4  # calls that may wait for the engine inside it; the rest wait in the queue
 FACTS_AT_ONCE = 4
 UNEXPECTED = "Something went wrong that should not have. It was written to the log; please try again."
 Returned = tuple[list[FileDataDict], dict]
 _log = logging.getLogger(__name__)
 
 
-def add_api(backend: Backend, gallery: Gallery, spec: CheckpointSpec, *, book: Wordbook | None = None) -> None:
+def add_api(
+    backend: Backend, gallery: Gallery, spec: CheckpointSpec, *, runs_at_once: int = 4, book: Wordbook | None = None
+) -> None:
     """Register the endpoints in the Blocks being built. `spec` is the checkpoint a call without one uses."""
     for endpoint in endpoints(backend, spec, book=book):
         if endpoint.order:
-            # One limit for all of them: they wait for the same engine.
-            waits = {"concurrency_limit": API_RUNS_AT_ONCE, "concurrency_id": "engine"}
+            # One limit for all of them and the page's: they wait for the same engine.
+            waits = {"concurrency_limit": runs_at_once, "concurrency_id": "engine"}
         else:
             waits = {"concurrency_limit": FACTS_AT_ONCE, "concurrency_id": "facts"}
         gr.api(function_of(endpoint, backend, gallery), api_name=endpoint.name, **waits)

@@ -38,7 +38,14 @@ LATELY_S = 10.0  # who has asked within it still listens
 GONE_S = 120.0  # who has not within it has left
 STALL_S = 30.0  # how long the engine stands still for one who does not ask for the next event
 STOPPING = "This server is being stopped or restarted. Ask again in a minute."
+MOST_THREADS = 256  # for runs: each that waits keeps one
+SPARE = 8  # runs let in only to be told that too many wait
 _END = object()
+
+
+def runs_at_once(size: int) -> int:
+    """How many runs the server has to let in so that a queue of `size` decides; of a very long one, the rest waits outside."""
+    return min(size, MOST_THREADS) + SPARE
 
 
 @dataclass(eq=False)

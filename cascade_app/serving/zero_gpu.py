@@ -23,6 +23,8 @@ from cascade_app.serving.local import LocalBackend
 from cascade_app.settings import Settings
 from cascade_app.work import WHOLE, Work
 
+RUNS_AT_ONCE = 4  # each has a card and a worker of its own; a Space has memory and patience for a few
+
 # How long a run may take, from counted operations; the pace and the seconds are guesses on the safe side, never measured.
 FLOP_PER_S = 40e12
 LOAD_BYTES_PER_S = 3e9

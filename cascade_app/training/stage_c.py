@@ -45,7 +45,8 @@ from cascade_app.training.world import ATTRIBUTES
 # and drowns in the outlines of hills: at 0.2 it was still at chance after 5,000 steps, though the text tower knew it.
 # When they are read well (`refine`) they weigh less: a reader can be pleased by what an eye is not.
 READING, READING_LATER, TEXT_READING = 0.8, 0.25, 0.1
-EXPLICIT = 0.85  # share of captions that name every attribute
+# Share of captions that name every attribute; later half, as people write: prompts that leave places open lost their object.
+EXPLICIT, EXPLICIT_LATER = 0.85, 0.45
 MORE_ICONS = 0.25  # share of samples that are replaced by icons: their shapes are learnt last
 # Upper borders of the share of samples that get: nothing; a picture; a picture and a caption. The rest get a caption.
 NOTHING, PICTURE, BOTH = 0.10, 0.18, 0.24
@@ -151,7 +152,7 @@ def build(
             rows = np.sort(np.where(rng.random(len(rows)) < MORE_ICONS, rng.choice(icons[shape], len(rows)), rows))
         indices, x0 = targets.indices[shape][rows], targets.get(shape, rows)
         dice = torch.from_numpy(rng.random(len(rows)))
-        captions = clip.captions_of(indices, rng, explicit=EXPLICIT)
+        captions = clip.captions_of(indices, rng, explicit=EXPLICIT_LATER if refine else EXPLICIT)
         prompts = [text if u >= PICTURE else "" for text, u in zip(captions, dice.tolist())]
         picture = images.new_zeros(len(rows), 1, clip.PROJECTION)
         known = torch.from_numpy(rows < len(images)) & (shape == (6, 6))

@@ -17,6 +17,7 @@ from cascade_app.gallery.gallery import Gallery
 from cascade_app.gallery.reading import UploadLimits
 from cascade_app.serving.api import add_api
 from cascade_app.serving.backend import Backend
+from cascade_app.serving.fair import runs_at_once
 from cascade_app.ui import actions, markup
 from cascade_app.ui.callbacks import Page
 from cascade_app.ui.elements import Turn
@@ -37,6 +38,8 @@ TITLE = "Cascade Studio"
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS_PATH = ROOT / "examples" / "prompts.txt"
 SESSIONS = 500  # tabs whose table is remembered, a quarter of a megabyte each; the one longest unused goes first
+GRADIO_QUEUE = 16
+QUICK_THREADS = 40  # beside those of runs that wait
 SCRIPTS = ("page.js", "picks.js", "drop.js")
 
 
@@ -57,9 +60,11 @@ def build_ui(
     """
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as blocks:
         page = lay_out(backend, gallery, checkpoint=checkpoint, book=book)
-        wire(page, blocks)
-        add_api(backend, gallery, page.form.spec, book=page.form.book)
-    return blocks.queue(max_size=max(1, queue_size))
+        runs = runs_at_once(queue_size)
+        wire(page, blocks, runs_at_once=runs)
+        add_api(backend, gallery, page.form.spec, runs_at_once=runs, book=page.form.book)
+    # The engine's own queue decides who waits and who is refused (serving/fair.py); Gradio's holds what comes all at once.
+    return blocks.queue(max_size=max(GRADIO_QUEUE, queue_size))
 
 
 def lay_out(backend: Backend, gallery: Gallery, *, checkpoint: str, book: Wordbook | None = None) -> Page:
@@ -89,8 +94,8 @@ def lay_out(backend: Backend, gallery: Gallery, *, checkpoint: str, book: Wordbo
     )  # fmt: skip
 
 
-def launch_options() -> dict[str, Any]:
-    """What makes the page look and behave as it should; nothing is fetched from elsewhere."""
+def launch_options(queue_size: int = 64) -> dict[str, Any]:
+    """What makes the page look and behave as it should; nothing is fetched from elsewhere. `queue_size` as for `build_ui`."""
     style, *scripts = ((ROOT / "assets" / name).read_text(encoding="utf-8") for name in ("style.css", *SCRIPTS))
     return {
         "theme": studio_theme(),
@@ -103,6 +108,7 @@ def launch_options() -> dict[str, Any]:
         "share": False,
         "show_error": False,
         "enable_monitoring": False,
+        "max_threads": runs_at_once(queue_size) + QUICK_THREADS,
         "state_session_capacity": SESSIONS,
     }
 

@@ -14,14 +14,13 @@ import gradio as gr
 from cascade_app.ui.callbacks import Page
 from cascade_app.ui.form import TUNED
 
-RUNS_AT_ONCE = 12  # runs that may wait for the engine and hear their place; the engine itself makes one at a time
 POLL_S = 1.0
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 
 
-def wire(page: Page, blocks: gr.Blocks) -> None:
+def wire(page: Page, blocks: gr.Blocks, *, runs_at_once: int) -> None:
     """Connect every event of the page."""
-    _wire_runs(page)
+    _wire_runs(page, runs_at_once)
     _wire_pictures(page)
     _wire_gallery(page)
     _wire_form(page)
@@ -42,7 +41,7 @@ def _stage(page: Page) -> list[Any]:
     return [page.stage.easel, page.stage.facts, page.stage.row, page.prompt.message, page.table]
 
 
-def _wire_runs(page: Page) -> None:
+def _wire_runs(page: Page, runs_at_once: int) -> None:
     stage, prompt = page.stage, page.prompt
     shown = [*_stage(page), prompt.generate, prompt.sketch, page.grid.make, prompt.cancel, prompt.words]
     presses = (
@@ -58,8 +57,8 @@ def _wire_runs(page: Page) -> None:
             [*shown, page.form.controls["seed"], page.settings.reuse_last],
             preprocess=False,
             show_progress="hidden",
-            concurrency_limit=RUNS_AT_ONCE,
-            concurrency_id="runs",
+            concurrency_limit=runs_at_once,
+            concurrency_id="engine",
             api_visibility="private",
         )
         run.failure(page.not_started, [page.table], shown, **_QUIET)

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -59,8 +59,8 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def start_server(folder: Path, **variables: str) -> Server:
-    """Start `app.py` with a folder of its own; returns without waiting for it."""
+def start_server(folder: Path, command: Sequence[str] = (sys.executable, "app.py"), **variables: str) -> Server:
+    """Start `app.py`, or what else `command` serves, with a folder of its own; returns without waiting for it."""
     port = free_port()
     data_dir = folder / ".local share é"  # hidden, as the default folder is, and with what a URL must quote
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CASCADE_", "GRADIO_"))}
@@ -69,7 +69,7 @@ def start_server(folder: Path, **variables: str) -> Server:
     log_path = folder / "server.log"
     with log_path.open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
     return Server(process, port, log_path)
 
