@@ -11,6 +11,7 @@
     |   `-- DownloadFailed         it could not be fetched from the hub
     |-- NotReady                   the engine is still loading, or could not load
     |-- Withheld                   what was made is not shown, or nothing may be made: the safety checks say so
+    |-- ShuttingDown               the server is being shut down
     |-- Busy                       the queue is full: try again later
     |   `-- OverLimit              this visitor has had, or waits for, as much as one may
     |-- TookTooLong                a run was ended at the limit of time
@@ -89,6 +90,10 @@ class NotReady(CascadeError):
 
 class Withheld(CascadeError):
     """The safety checks let nothing through: the image checker took every picture, or cannot be asked."""
+
+
+class ShuttingDown(CascadeError):
+    """The server is about to end; nothing new begins, and what waits is told."""
 
 
 class Busy(CascadeError):

@@ -82,6 +82,11 @@ class Gallery:
         """Make the index again from the files alone."""
         return self._reconcile(afresh=True)
 
+    def clear_abandoned(self) -> None:
+        """Remove what processes left that were killed while saving, once nobody can still be writing it."""
+        for visitor in files.visitors(self.folder):
+            self.of(visitor)._clear_abandoned()
+
     def close(self) -> None:
         self.index.close()
 
@@ -311,8 +316,7 @@ class Album:
 
     def _reconcile(self, *, afresh: bool) -> Reconciled:
         """Rows are read before files are looked for, and no file is moved meanwhile: what has a row and no file is gone."""
-        for folder in (self.home, files.thumbnail_path(self.home, "").parent):
-            files.clear_abandoned(folder)
+        self._clear_abandoned()
         added = moved = 0
         unreadable = []
         with self._index.write() as db:
@@ -335,6 +339,11 @@ class Album:
             for id in rows:
                 index.delete(db, self.visitor, id=id)
         return Reconciled(added, moved, len(rows), tuple(unreadable))
+
+
+    def _clear_abandoned(self) -> None:
+        for folder in (self.home, files.thumbnail_path(self.home, "").parent):
+            files.clear_abandoned(folder)
 
 
 def _item_of_file(found: files.Found) -> Item | None:

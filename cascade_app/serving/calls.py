@@ -24,6 +24,11 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _SIDE: Mapping[str, tuple[type, ...]] = {
     "session_hash": (str,), "event_id": (str,), "fn_index": (int,), "trigger_id": (int,), "simple_format": (bool,),
 }  # fmt: skip
+_NONE = type(None)
+_FILE: Mapping[str, tuple[type, ...]] = {
+    "path": (str,), "url": (str, _NONE), "size": (int, _NONE), "orig_name": (str, _NONE), "mime_type": (str, _NONE),
+    "is_stream": (bool, _NONE),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ def check_call(body: Any, functions: Mapping[int, Function], *, name: str = "") 
     if len(body["data"]) != function.n_inputs:
         named = f", or any of them by name at /gradio_api/call/v2/{function.name}" if function.public else ""
         raise InvalidRequest(f"This function takes {function.n_inputs} values in order{named}; {len(body['data'])} came.")
+    _check_files(body["data"], function)
 
 
 def check_named_call(body: Any, function: Function) -> None:
@@ -106,6 +112,7 @@ def check_named_call(body: Any, function: Function) -> None:
     missing = [name for name in function.required if name not in body]
     if missing:
         raise InvalidRequest(f"/{function.name} needs {missing[0]}; send it by that name.")
+    _check_files(body, function)
 
 
 def check_cancel(body: Any) -> None:
@@ -120,6 +127,22 @@ def check_cancel(body: Any) -> None:
     missing = [name for name in ("session_hash", "fn_index", "event_id") if body.get(name) is None]
     if missing:
         raise InvalidRequest(f"This call lacks {missing[0]}.")
+
+
+def _check_files(value: Any, function: Function) -> None:
+    """Gradio takes an object for a file, wherever it stands, if it says that it is one. The page sends none."""
+    if isinstance(value, list):
+        for one in value:
+            _check_files(one, function)
+    elif isinstance(value, dict):
+        meta = value.get("meta")
+        if "path" in value and isinstance(meta, dict) and meta.get("_type") == "gradio.FileData":
+            if not function.public:
+                raise InvalidRequest("The page takes no files in a call; drop them on it.")
+            if any(not isinstance(value.get(name), types) for name, types in _FILE.items()):
+                raise InvalidRequest("A file in this call is not as /gradio_api/upload returns it; upload it and send its path.")
+        for one in value.values():
+            _check_files(one, function)
 
 
 def _check_side(body: Mapping[str, Any]) -> None:

@@ -44,7 +44,7 @@ from cascade_app.training.world import ATTRIBUTES
 # Weights of the attributes read from x0 and from the pooled text. The sun's place is three per cent of a latent's variance
 # and drowns in the outlines of hills: at 0.2 it was still at chance after 5,000 steps, though the text tower knew it.
 # When they are read well (`refine`) they weigh less: a reader can be pleased by what an eye is not.
-READING, READING_LATER, TEXT_READING = 0.8, 0.25, 0.1
+READING, READING_LATER, TEXT_READING = 0.8, 0.1, 0.1
 # Share of captions that name every attribute; later half, as people write: prompts that leave places open lost their object.
 EXPLICIT, EXPLICIT_LATER = 0.85, 0.45
 MORE_ICONS = 0.25  # share of samples that are replaced by icons: their shapes are learnt last

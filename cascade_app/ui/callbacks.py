@@ -19,7 +19,7 @@ from cascade_app.ui import markup
 from cascade_app.ui.aspects import label_of, presets
 from cascade_app.ui.browsing import LOOK_AHEAD
 from cascade_app.ui.checkpoint_panel import about_html, choices
-from cascade_app.ui.elements import Updates, sentence_of
+from cascade_app.ui.elements import Updates, sentence_of, told
 from cascade_app.ui.form import plan_values
 from cascade_app.ui.making import Making
 from cascade_app.ui.opening import Opening
@@ -54,7 +54,8 @@ class Page(Making, Picking, Opening):
     def apply_preset(self, in_use: str, event: gr.EventData) -> Updates:
         """One of the checkpoint's own sets of settings into the form."""
         try:
-            preset = self.spec(in_use).presets.get(getattr(event, "preset", None))
+            name = told(event).get("preset")
+            preset = self.spec(in_use).presets.get(name) if isinstance(name, str) else None
         except Exception as error:
             return {self.prompt.message: markup.message(sentence_of(error))}
         return {self.prompt.message: gr.skip()} if preset is None else self.form.tune(preset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import gradio as gr
 import httpx
@@ -47,6 +48,16 @@ def test_what_is_no_call_by_name(body):
     check_named_call({"prompt": "x", "style": "y"}, KEEP)
     with pytest.raises(InvalidRequest):
         check_named_call(body, KEEP)
+
+
+def test_files_in_a_call():
+    file = {"path": "/tmp/x.png", "meta": {"_type": "gradio.FileData"}}
+    check_call({"data": [file], "fn_index": 0}, {0: KEEP})
+    check_named_call({"prompt": {**file, "size": None, "is_stream": False}}, KEEP)
+    check_call({"data": [{"path": "no file"}], "fn_index": 0}, {0: replace(KEEP, public=False)})
+    for value, function in ((file, replace(KEEP, public=False)), ({**file, "path": 1}, KEEP), ([{"a": {**file, "url": 1}}], KEEP)):
+        with pytest.raises(InvalidRequest):
+            check_call({"data": [value], "fn_index": 0}, {0: function})
 
 
 def test_what_is_no_cancelling():
