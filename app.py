@@ -8,6 +8,7 @@ A hosted Space runs it as it is.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -16,8 +17,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cascade_app.errors import GalleryError, SettingsError
-from cascade_app.logs import set_up
+from cascade_app.logs import event, set_up
 from cascade_app.settings import Settings
+from cascade_app.temporary import SWEEP_S, Temporary, every
 
 if TYPE_CHECKING:
     from starlette.routing import Route
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from cascade_app.serving.backend import Backend
     from cascade_app.serving.fair import Fair
     from cascade_app.serving.metrics import Metrics
+    from cascade_app.serving.stopping import Stopping
+
+_log = logging.getLogger("cascade_app.app")
 
 
 def main() -> int:
@@ -38,11 +43,24 @@ def main() -> int:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     stop = _stop_on_signals()
+    try:
+        temporary = Temporary.begin()  # before gradio is imported, which looks for its folder then
+    except OSError as error:
+        return _refuse(f"Temporary files cannot be written: {error.strerror}. Set GRADIO_TEMP_DIR to a folder that can be.")
+    try:
+        return serve(settings, temporary, stop)
+    finally:
+        temporary.end()
+
+
+def serve(settings: Settings, temporary: Temporary, stop: threading.Event) -> int:
+    """Serve until `stop` is set. Returns the exit status."""
     from cascade_app.gallery.gallery import Gallery
     from cascade_app.gallery.limits import Limits
     from cascade_app.gallery.reading import UploadLimits
     from cascade_app.serving.metrics import Metrics
     from cascade_app.serving.pictures import app_options
+    from cascade_app.serving.stopping import Stopping
     from cascade_app.serving.zero_gpu import make_backend
     from cascade_app.ui.blocks import build_ui, launch_options
 
@@ -75,10 +93,28 @@ def main() -> int:
         )
     print(f"Cascade Studio is at {address}", flush=True)
     backend.start()
+    swept = every(SWEEP_S, temporary.sweep, gallery.clear_abandoned)
     stop.wait()
-    blocks.close(verbose=False)
+    swept.set()
+    end(backend, blocks)
     gallery.close()
     return 0
+
+
+def end(backend: Stopping, blocks: Blocks) -> None:
+    """Finish or end what runs, tell whoever waits, and close the page; whatever holds that up, the process ends in time."""
+    from cascade_app.serving.stopping import CLOSE_S, GRACE_S
+    from cascade_app.ui.closing import wait_until_told
+
+    last_resort = threading.Timer(CLOSE_S, os._exit, (0,))
+    last_resort.daemon = True
+    last_resort.start()
+    event(_log, "server is stopping")
+    backend.stop()
+    ended = backend.wait(GRACE_S + 2)
+    told = wait_until_told(blocks, timeout_s=1)
+    blocks.close(verbose=False)
+    event(_log, "server has stopped", runs_ended=ended, everyone_told=told)
 
 
 def queued(engine: Backend, gallery: Gallery, settings: Settings) -> Fair:
@@ -124,8 +160,14 @@ def hosted(settings: Settings) -> Settings:
 
 def _stop_on_signals() -> threading.Event:
     stop = threading.Event()
+
+    def asked(number: int, _frame: object) -> None:
+        if stop.is_set():  # a second time: at once
+            os._exit(128 + number)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, asked)
     return stop
 
 

@@ -340,7 +340,6 @@ class Album:
                 index.delete(db, self.visitor, id=id)
         return Reconciled(added, moved, len(rows), tuple(unreadable))
 
-
     def _clear_abandoned(self) -> None:
         for folder in (self.home, files.thumbnail_path(self.home, "").parent):
             files.clear_abandoned(folder)
