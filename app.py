@@ -22,6 +22,7 @@ from cascade_app.settings import Settings
 from cascade_app.temporary import SWEEP_S, Temporary, every
 
 if TYPE_CHECKING:
+    from gradio import Blocks
     from starlette.routing import Route
 
     from cascade_app.gallery.gallery import Gallery
@@ -68,7 +69,7 @@ def serve(settings: Settings, temporary: Temporary, stop: threading.Event) -> in
     metrics = Metrics(engine, queue_size=settings.queue_size)
     gallery = Gallery((settings.data_dir / "pictures").resolve(), Limits.of(settings))
     queue = queued(engine, gallery, settings)
-    backend = surrounded(queue, settings, metrics)
+    backend = Stopping(surrounded(queue, settings, metrics))
     try:
         gallery.open()
     except GalleryError as error:
