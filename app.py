@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cascade_app.errors import GalleryError, SettingsError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from cascade_app.gallery.gallery import Gallery
     from cascade_app.serving.backend import Backend
     from cascade_app.serving.fair import Fair
+    from cascade_app.serving.mcp_server import Tools
     from cascade_app.serving.metrics import Metrics
     from cascade_app.serving.stopping import Stopping
 
@@ -74,8 +76,10 @@ def serve(settings: Settings, temporary: Temporary, stop: threading.Event) -> in
         gallery.open()
     except GalleryError as error:
         return _refuse(error.message)
+    called = tools(backend, gallery, settings)
     options = app_options(gallery, UploadLimits.of(settings))
-    options["routes"] += watching(backend, metrics, settings)
+    options["routes"] += [*watching(backend, metrics, settings), *called.routes]
+    options["lifespan"] = called.lifespan
     blocks = build_ui(backend, gallery, checkpoint=settings.checkpoint, queue_size=settings.queue_size)
     try:
         _app, address, _share = blocks.launch(
@@ -150,6 +154,21 @@ def watching(backend: Backend, metrics: Metrics, settings: Settings) -> list[Rou
         queue_check(metrics.queue_length, settings.queue_size),
     )
     return [health_route(Health(backend, checks)), metrics_route(metrics)]
+
+
+def tools(backend: Backend, gallery: Gallery, settings: Settings) -> Tools:
+    """The API's functions for programs that speak MCP."""
+    from gradio.utils import get_upload_folder
+
+    from cascade_app.serving.api import gradio_request
+    from cascade_app.serving.endpoints import endpoints
+    from cascade_app.serving.mcp_server import Tools
+    from cascade_app.ui.blocks import spec_of
+
+    return Tools(
+        endpoints(backend, spec_of(backend, settings.checkpoint)), backend, gallery, asking=gradio_request,
+        cache=lambda: Path(get_upload_folder()), picture_bytes=settings.upload_bytes,
+    )  # fmt: skip
 
 
 def hosted(settings: Settings) -> Settings:

@@ -103,6 +103,14 @@ def handed_name(visitor: str | None) -> str:
     return f"{HANDED_PREFIX}{_hash(f'handed:{visitor}') if visitor else '0' * 32}-{secrets.token_hex(16)}"
 
 
+def handed_to(folder: str, visitor: str | None) -> bool:
+    """Whether the folder of that name is one of `handed_name` whose files `visitor`, or None, may have."""
+    match = _HANDED.fullmatch(folder)
+    if match is None:
+        return False
+    return match[1] == "0" * 32 or (visitor is not None and match[1].lower() == _hash(f"handed:{visitor}"))
+
+
 class Visitors:
     """ASGI middleware; see the module."""
 

@@ -69,7 +69,7 @@ def build_ui(
 
 def lay_out(backend: Backend, gallery: Gallery, *, checkpoint: str, book: Wordbook | None = None) -> Page:
     """Put every element of the page into the Blocks being built."""
-    spec = _spec_of(backend, checkpoint)
+    spec = spec_of(backend, checkpoint)
     form = Form(spec, book=book or Wordbook.of())
     prompts = read_prompts()
     header = gr.HTML(markup.header(checkpoint=spec.title, license=spec.license), **_still("header"))
@@ -105,6 +105,7 @@ def launch_options(queue_size: int = 64) -> dict[str, Any]:
         "run_history": False,
         "ssr_mode": False,
         "pwa": False,
+        "mcp_server": False,  # serving/mcp_server.py is
         "share": False,
         "show_error": False,
         "enable_monitoring": False,
@@ -113,7 +114,8 @@ def launch_options(queue_size: int = 64) -> dict[str, Any]:
     }
 
 
-def _spec_of(backend: Backend, checkpoint: str) -> CheckpointSpec:
+def spec_of(backend: Backend, checkpoint: str) -> CheckpointSpec:
+    """The checkpoint's facts, or stand-ins where there are none."""
     try:
         return backend.checkpoint(checkpoint)
     except CheckpointError:
