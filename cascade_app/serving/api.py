@@ -10,8 +10,9 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ from gradio.utils import get_upload_folder
 from starlette.requests import Request
 
 from cascade_app.catalogue import CheckpointSpec
-from cascade_app.errors import InvalidRequest
+from cascade_app.errors import CascadeError, InvalidRequest
 from cascade_app.gallery.gallery import Gallery
 from cascade_app.logs import explained
 from cascade_app.serving.backend import Backend
-from cascade_app.serving.caller import asked_by
+from cascade_app.serving.caller import Caller, asked_by
 from cascade_app.serving.endpoints import REQUIRED, Argument, Endpoint, Picture, endpoints, run
 from cascade_app.serving.handover import hand_over
 from cascade_app.serving.visitors import HANDED_PREFIX, caller_of
@@ -57,7 +58,7 @@ def function_of(endpoint: Endpoint, backend: Backend, gallery: Gallery) -> Calla
 
     def call(http: gr.Request, *sent: Any, **named: Any) -> Any:
         values = {**dict(zip(names, sent, strict=False)), **named}
-        caller = caller_of(http)
+        caller = replace(caller_of(http), gone=hung_up())
         try:
             if endpoint.tell:
                 return endpoint.tell(values)
@@ -65,7 +66,7 @@ def function_of(endpoint: Endpoint, backend: Backend, gallery: Gallery) -> Calla
                 values["picture"] = _uploaded(values.get("picture"))
             store = hand_over(gallery, http, Path(get_upload_folder()))
             with closing(run(asked_by(caller, backend), store, *endpoint.order(values))) as events:
-                [made] = deque(events, maxlen=1)
+                [made] = deque(_while_wanted(events, caller), maxlen=1)
             return [_file(path) for path in made.paths], made.facts
         except Exception as error:
             sentence = explained(error, _log, otherwise=UNEXPECTED, reference=caller.request_id)
@@ -79,6 +80,22 @@ def function_of(endpoint: Endpoint, backend: Backend, gallery: Gallery) -> Calla
     call.__annotations__ = {**{one.name: one.annotation for one in parameters}, "return": returned}
     call.__doc__ = _document(endpoint)
     return call
+
+
+def hung_up() -> Callable[[], bool]:
+    """Whether whoever made the call under way here has gone or cancelled it, which Gradio only notes; it has no public way to
+    ask."""
+    blocks, id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    event = blocks._queue.event_ids_to_events.get(id) if blocks is not None and id else None
+    return lambda: event is not None and not event.alive
+
+
+def _while_wanted(events: Iterator[Any], caller: Caller) -> Iterator[Any]:
+    """`events`, until nobody wants them any more: Gradio runs a function to its end, whoever has gone."""
+    for event in events:
+        if caller.gone():
+            raise CascadeError("The call was cancelled.")
+        yield event
 
 
 def gradio_request(http: Request) -> gr.Request:

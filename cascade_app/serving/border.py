@@ -86,6 +86,7 @@ class Border:
         """Whether there is such a function. Raises InvalidRequest where the call does not fit it."""
         if inner.strip("/") == "cancel":
             check_cancel(value)
+            _cancel(value, scope)
             return True
         if inner.strip("/") == "reset":
             if not isinstance(value, dict) or not isinstance(value.get("event_id"), str):
@@ -114,7 +115,8 @@ class Border:
         if not self._functions:
             blocks = scope["app"].get_blocks()
             named = blocks.get_api_info()["named_endpoints"]
-            self._functions = {index: _function(one, named) for index, one in blocks.fns.items()}
+            # Those without a function run in the browser alone.
+            self._functions = {index: _function(one, named) for index, one in blocks.fns.items() if one.fn is not None}
         return self._functions
 
     def _forgetting(self, inner: str | None, scope: Scope, send: Send) -> Send:
@@ -158,6 +160,14 @@ class Border:
 
 class _TooLarge(Exception):
     """A call's body passed the limit."""
+
+
+def _cancel(value: Mapping[str, Any], scope: Scope) -> None:
+    """Note with a run that it is not wanted any more: Gradio itself only stops those that are generators."""
+    queue = getattr(scope["app"].get_blocks(), "_queue", None)
+    event = getattr(queue, "event_ids_to_events", {}).get(value.get("event_id"))
+    if event is not None and event.session_hash == value.get("session_hash"):
+        event.alive = False
 
 
 def _leads_somewhere(path: str, inner: str | None) -> bool:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from cascade_app.errors import Busy, CascadeError, NotReady, OverLimit, TookTooLong
+from cascade_app.errors import Busy, CascadeError, OverLimit, TookTooLong
 from cascade_app.events import Event, Finished, StepDone, Waiting
 from cascade_app.plan import GenerationPlan
 from cascade_app.request import GenerationRequest
@@ -37,7 +37,6 @@ NEAR_PULSE_S, FAR_PULSE_S = 1.0, 4.0
 LATELY_S = 10.0  # who has asked within it still listens
 GONE_S = 120.0  # who has not within it has left
 STALL_S = 30.0  # how long the engine stands still for one who does not ask for the next event
-STOPPING = "This server is being stopped or restarted. Ask again in a minute."
 MOST_THREADS = 256  # for runs: each that waits keeps one
 SPARE = 8  # runs let in only to be told that too many wait
 _END = object()
@@ -90,7 +89,6 @@ class Fair(Around):
         self._line: Line[_Ticket] = Line()
         self._working: list[_Ticket] = []
         self._pace_s: float | None = None  # seconds a unit of work
-        self._stopped = False
         self._changed = threading.Condition()
 
     def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
@@ -99,16 +97,6 @@ class Fair(Around):
     def load(self) -> Load:
         with self._changed:
             return Load(len(self._line), len(self._working), self._size)
-
-    def stop(self, finish_s: float) -> None:
-        """Turn away whoever waits or comes, let what is at work finish within `finish_s`, and end the rest at its next step."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._working, timeout=finish_s)
-            for ticket in self._working:
-                ticket.ended = STOPPING
-        self._take_back(lambda ticket: True)
 
     # --- a run ---
 
@@ -136,8 +124,6 @@ class Fair(Around):
             self._changed.notify_all()
 
     def _refuse_if_full(self, ticket: _Ticket) -> None:
-        if self._stopped:
-            raise NotReady(STOPPING)
         if not len(self._line) and len(self._working) < self._lanes:
             return
         if len(self._line) >= self._size:
@@ -174,13 +160,11 @@ class Fair(Around):
                     self._changed.wait(TICK_S)
                 told, until_s = (before, of), ticket.asked_s + (NEAR_PULSE_S if before < NEAR else FAR_PULSE_S)
                 place = self._place(ticket)
-            self._take_back(self._stalls)
+            self._take_back()
             yield place
 
     def _takes(self, ticket: _Ticket) -> bool:
         """Whether it is the ticket's turn, which it then takes."""
-        if self._stopped:
-            raise NotReady(STOPPING)
         if ticket not in self._line:
             raise Busy("Nobody had listened for a while, so the place in the queue was given up. Ask again.")
         if len(self._working) >= self._lanes or self._line.first(self._listens) is not ticket:
@@ -251,14 +235,14 @@ class Fair(Around):
         ticket.ended = ticket.ended or "Nobody had listened to this run for a while, so it was ended. Ask again."
         return True
 
-    def _take_back(self, which: Callable[[_Ticket], bool]) -> None:
-        """Close runs at work between two events, where nobody is inside one."""
+    def _take_back(self) -> None:
+        """End the runs at work that stall: between two events, where nobody is inside one."""
         with self._changed:
             working = list(self._working)
         for ticket in working:
             if ticket.step.acquire(blocking=False):
                 try:
-                    if which(ticket):
+                    if self._stalls(ticket):
                         with suppress(CascadeError):
                             self._leave(ticket)
                 finally:

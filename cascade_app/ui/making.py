@@ -16,6 +16,7 @@ import gradio as gr
 from cascade_app.errors import CascadeError
 from cascade_app.gallery.gallery import Album
 from cascade_app.gallery.store import record
+from cascade_app.serving.api import hung_up
 from cascade_app.serving.backend import Backend
 from cascade_app.serving.caller import asked_by
 from cascade_app.serving.grids import grid_runs
@@ -76,7 +77,8 @@ class Making(Elements):
             yield self._turned_away(error.message)
             return
         try:
-            caller = replace(caller_of(http), gone=lambda: turn.cancelled >= number)
+            left = hung_up()
+            caller = replace(caller_of(http), gone=lambda: turn.cancelled >= number or left())
             made = self._commission(album, turn.wanted, controls)
             with closing(self._views(made, album, asked_by(caller, self.backend))) as views:
                 for view in views:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
-from cascade_app.errors import Busy, CascadeError, InvalidRequest, NotReady, OverLimit, RenderFailed, TookTooLong
+from cascade_app.errors import Busy, CascadeError, InvalidRequest, OverLimit, RenderFailed, TookTooLong
 from cascade_app.events import Event, Finished, Notice, StepDone, Waiting
 from cascade_app.request import GenerationRequest
 from cascade_app.serving import fair
@@ -311,29 +310,6 @@ def test_as_many_lanes_as_the_engine_has():
     assert [type(next(run)) for run in runs] == [Notice, Notice, Waiting]
     runs[1].close()
     assert next(runs[2]) == Notice("eve")
-
-
-def test_stopping_turns_away_who_waits_and_ends_what_is_at_work():
-    studio = Studio()
-    first, second = studio.ask("ann"), studio.ask("ben")
-    next(first), next(second)
-    studio.fair.stop(0)
-    assert studio.engine.closed == ["ann"]
-    for run, kind in ((first, TookTooLong), (second, NotReady), (studio.ask("late"), NotReady)):
-        with pytest.raises(kind, match="being stopped"):
-            next(run)
-
-
-def test_stopping_waits_for_what_finishes_in_time():
-    studio = Studio()
-    run = studio.ask("ann")
-    next(run)
-    stopper = threading.Thread(target=studio.fair.stop, args=(30,))
-    stopper.start()
-    with closing(run):
-        assert list(run)[-1] == Finished({})
-    stopper.join(10)
-    assert not stopper.is_alive()
 
 
 def test_many_threads_and_never_two_at_work():
