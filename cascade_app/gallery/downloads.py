@@ -1,7 +1,7 @@
-"""Pictures on their way out: other formats, with the text part or with nothing but pixels, small for the shelf, many as a zip.
+"""Pictures on their way out: other formats, with the text part or without it, small for the shelf, many as a zip.
 
 JPEG and WebP have no room for a negative, so they carry the record without it, in EXIF, beside the line that other tools read.
-Knows nothing of browsers.
+Each says that a model made it (mark.py), the ones without text too. Knows nothing of browsers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from cascade_app.errors import InvalidRequest
-from cascade_app.gallery.png import parameters_line, read_record
+from cascade_app.gallery.mark import XMP
+from cascade_app.gallery.png import marked, parameters_line, read_record
 from cascade_app.record import Record
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
@@ -28,7 +29,7 @@ UNICODE = b"UNICODE\x00"
 
 
 def as_format(path: Path, suffix: str, *, plain: bool = False) -> bytes:
-    """A saved picture as `suffix` (a key of FORMATS); `plain` keeps the pixels alone.
+    """A saved picture as `suffix` (a key of FORMATS); `plain` leaves out prompts and settings.
 
     A PNG that is not plain is the file itself. The pixels of a PNG are the same in each case.
     """
@@ -38,7 +39,7 @@ def as_format(path: Path, suffix: str, *, plain: bool = False) -> bytes:
         picture = Image.new("RGB", opened.size)  # a new one: nothing of the file's comes along
         picture.paste(opened)
     buffer = io.BytesIO()
-    options = {} if suffix == "png" else {"quality": QUALITY}
+    options = {"pnginfo": marked()} if suffix == "png" else {"quality": QUALITY, "xmp": XMP.encode()}
     if not plain:
         options["exif"] = text_part(read_record(path))
     picture.save(buffer, FORMATS[suffix], **options)

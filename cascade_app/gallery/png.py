@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from cascade_app.errors import InvalidRequest
 from cascade_app.gallery.chunks import contents, is_whole_png
+from cascade_app.gallery.mark import PNG_KEY, XMP
 from cascade_app.record import Record
 from cascade_app.request import GenerationRequest
 
@@ -32,10 +33,17 @@ def parameters_line(request: GenerationRequest, *, width: int, height: int) -> s
     return "\n".join(lines)
 
 
-def encode_png(image: Image.Image, record: Record) -> bytes:
-    """`image` as a PNG file with its record inside."""
-    request = record.request
+def marked() -> PngImagePlugin.PngInfo:
+    """The text of a PNG that says nothing but what made it."""
     info = PngImagePlugin.PngInfo()
+    info.add_itxt(PNG_KEY, XMP)
+    return info
+
+
+def encode_png(image: Image.Image, record: Record) -> bytes:
+    """`image` as a PNG file with its record inside, and the mark that a model made it."""
+    request = record.request
+    info = marked()
     info.add_itxt(REQUEST_KEY, record.to_json())
     info.add_itxt(PARAMETERS_KEY, parameters_line(request, width=request.width, height=request.height))
     buffer = io.BytesIO()

@@ -1,7 +1,7 @@
 """Saved pictures over HTTP: routes of our own, each of which asks first whose the picture is.
 
     GET  pictures/<id>.png                 the file as it is; also .jpg and .webp, which keep the text part
-    GET  pictures/<id>/plain.png           pixels alone; also .jpg and .webp
+    GET  pictures/<id>/plain.png           without prompts and settings; also .jpg and .webp
     GET  pictures/<id>/thumbnail.jpg
     GET  pictures/selection.zip?ids=a,b    several, each with its settings as JSON
     POST pictures                          a dropped file as the body: kept if it is ours, its settings read if not

@@ -9,6 +9,7 @@ import struct
 import tracemalloc
 import zlib
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image, PngImagePlugin
@@ -18,6 +19,7 @@ from cascade_app.gallery.chunks import PARTS_LIMIT
 from cascade_app.gallery.downloads import as_format
 from cascade_app.gallery.gallery import Album, Gallery
 from cascade_app.gallery.intake import take_in
+from cascade_app.gallery.mark import PNG_KEY, XMP
 from cascade_app.gallery.png import REQUEST_KEY, encode_png, parameters_line
 from cascade_app.gallery.reading import Restored, UploadLimits, read
 from cascade_app.negative import Negative, Noise, Start
@@ -27,6 +29,8 @@ from tests.gallery.test_gallery import ANNA, ids
 from tests.gallery.test_png import chunk, png_with, png_with_chunk
 
 SIZE = 64
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+DIGITAL_SOURCE_TYPE = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
 
 
 def record_of(prompt: str = "a boat", **values) -> Record:
@@ -98,19 +102,32 @@ def test_what_cannot_be_made_again_from_the_text_alone_is_said(tmp_path, suffix:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
-def test_a_plain_download_holds_nothing_but_pixels(tmp_path, suffix: str):
+def test_a_plain_download_holds_nothing_but_pixels_and_the_mark(tmp_path, suffix: str):
     image = drawn()
     (tmp_path / "a.png").write_bytes(encode_png(image, record_of("secret words")))
     data = as_format(tmp_path / "a.png", suffix, plain=True)
-    for trace in (b"secret", b"cascade", b"Cascade", b"Text", b"tXt", b"eXIf", b"EXIF", b"Exif", b"XMP", b"tIME", b"iCCP"):
+    for trace in (b"secret", b"cascade", b"Cascade", b"Text", b"tEXt", b"eXIf", b"EXIF", b"Exif", b"tIME", b"iCCP"):
         assert trace not in data
     with Image.open(io.BytesIO(data)) as opened:
-        assert set(opened.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "loop", "background"}
+        known = {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "loop", "background", "xmp"}
+        assert set(opened.info) <= known | {PNG_KEY}
         if suffix == "png":
             assert opened.tobytes() == image.tobytes()
-            assert {data[at + 4 : at + 8] for at in chunk_starts(data)} == {b"IHDR", b"IDAT", b"IEND"}
+            assert {data[at + 4 : at + 8] for at in chunk_starts(data)} == {b"IHDR", b"iTXt", b"IDAT", b"IEND"}
+            assert opened.text == {PNG_KEY: XMP}
     with pytest.raises(InvalidRequest, match="holds no settings"):
         read(data)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_every_download_says_that_a_model_made_it(tmp_path, suffix: str, plain: bool):
+    (tmp_path / "a.png").write_bytes(encode_png(drawn(), record_of()))
+    with Image.open(io.BytesIO(as_format(tmp_path / "a.png", suffix, plain=plain))) as opened:
+        packet = opened.info[PNG_KEY] if suffix == "png" else opened.info["xmp"].decode()
+    (said,) = ElementTree.fromstring(packet.removeprefix("\ufeff")).iter(f"{RDF}Description")
+    assert set(said.attrib) == {f"{RDF}about", DIGITAL_SOURCE_TYPE}
+    assert said.attrib[DIGITAL_SOURCE_TYPE].endswith("/digitalsourcetype/trainedAlgorithmicMedia")
 
 
 def chunk_starts(data: bytes) -> list[int]:

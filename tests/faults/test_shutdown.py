@@ -1,0 +1,67 @@
+"""A server that is asked to end in the middle of runs: it ends in time, everyone is told, and nothing half is left."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from cascade_app.gallery.gallery import Gallery, Reconciled
+from tests.faults.server import ROOT, Server, begin, listen, until
+
+LONG = {"prior_steps": 100, "decoder_steps": 100, "images": 8, "width": 256, "height": 256}
+
+
+def left(server: Server) -> list[str]:
+    """Half files and temporary ones."""
+    pictures = [path.name for path in (server.folder / "data").rglob(".saving-*")]
+    return pictures + [path.name for path in (server.folder / "temporary").rglob("*")]
+
+
+@pytest.fixture
+def server(tmp_path, pocket):
+    """One that follows another on the same folders, which was killed with an upload in its hands."""
+    killed = Server(tmp_path).start()
+    client = killed.visitor()
+    client.post("/gradio_api/upload", files={"files": ("a.png", b"x")}).raise_for_status()
+    killed.kill()
+    assert left(killed)
+    running = Server(tmp_path).start()
+    yield running
+    running.kill()
+
+
+def test_everyone_is_told_and_nothing_half_is_left(server):
+    ann, ben = server.visitor(), server.visitor()
+    runs = [(client, begin(client, **LONG)) for client in (ann, ben)]
+    answers = {}
+    threads = [
+        threading.Thread(target=lambda at=at, run=run: answers.__setitem__(at, listen(*run))) for at, run in enumerate(runs)
+    ]
+    for thread in threads:
+        thread.start()
+    until(lambda: sum(line["event"] == "run started" for line in server.log) == 2, "both have begun or wait")
+    server.signal()
+    for thread in threads:
+        thread.join(60)
+    assert [answers[at].sentence.startswith("The server is being shut down") for at in answers] == [True, True]
+    assert server.ended() == 0
+    stopped = server.logged(event="server has stopped")
+    assert stopped["runs_ended"] and stopped["everyone_told"]
+    assert not any("Traceback" in line for line in server.lines) and left(server) == []
+    gallery = Gallery(server.folder / "data" / "pictures")
+    assert gallery.open() == Reconciled(), "every file has its row, and every row its file"
+    gallery.close()
+
+
+def test_a_second_signal_ends_it_at_once():
+    script = "import app, threading; stop = app._stop_on_signals(); print('on', flush=True); stop.wait(); " \
+        "print('stopping', flush=True); threading.Event().wait()"  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    for word in ("on", "stopping"):
+        assert process.stdout.readline().strip() == word
+        process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 128 + signal.SIGINT
