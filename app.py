@@ -61,11 +61,13 @@ def serve(settings: Settings, temporary: Temporary, stop: threading.Event) -> in
     from cascade_app.gallery.gallery import Gallery
     from cascade_app.gallery.limits import Limits
     from cascade_app.gallery.reading import UploadLimits
+    from cascade_app.serving.front import front
     from cascade_app.serving.metrics import Metrics
     from cascade_app.serving.pictures import app_options
     from cascade_app.serving.stopping import Stopping
     from cascade_app.serving.zero_gpu import make_backend
     from cascade_app.ui.blocks import build_ui, launch_options
+    from cascade_app.ui.notice import acceptable_use
 
     engine = make_backend(settings)
     metrics = Metrics(engine, queue_size=settings.queue_size)
@@ -73,14 +75,17 @@ def serve(settings: Settings, temporary: Temporary, stop: threading.Event) -> in
     queue = queued(engine, gallery, settings)
     backend = Stopping(surrounded(queue, settings, metrics))
     try:
+        before = front(settings)
         gallery.open()
-    except GalleryError as error:
+    except (GalleryError, SettingsError) as error:
         return _refuse(error.message)
     called = tools(backend, gallery, settings)
-    options = app_options(gallery, UploadLimits.of(settings))
+    options = app_options(gallery, UploadLimits.of(settings), front=before.middleware)
     options["routes"] += [*watching(backend, metrics, settings), *called.routes]
     options["lifespan"] = called.lifespan
-    blocks = build_ui(backend, gallery, checkpoint=settings.checkpoint, queue_size=settings.queue_size)
+    blocks = build_ui(
+        backend, gallery, checkpoint=settings.checkpoint, queue_size=settings.queue_size, acceptable_use=acceptable_use(settings)
+    )
     try:
         _app, address, _share = blocks.launch(
             server_name=settings.host,
@@ -96,6 +101,7 @@ def serve(settings: Settings, temporary: Temporary, stop: threading.Event) -> in
             f"Port {settings.port} on {settings.host} cannot be used, another program may have it. "
             "Close that program or set CASCADE_PORT to another number."
         )
+    before.launched()
     print(f"Cascade Studio is at {address}", flush=True)
     backend.start()
     swept = every(SWEEP_S, temporary.sweep, gallery.clear_abandoned)

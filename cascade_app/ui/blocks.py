@@ -24,6 +24,7 @@ from cascade_app.ui.elements import Turn
 from cascade_app.ui.form import Form, stand_in_spec
 from cascade_app.ui.gallery_panel import build_gallery_panel
 from cascade_app.ui.grid_panel import build_grid_panel
+from cascade_app.ui.notice import notice
 from cascade_app.ui.prompt_panel import build_prompt_panel
 from cascade_app.ui.session import Table
 from cascade_app.ui.settings_panel import build_settings_panel
@@ -52,14 +53,17 @@ def read_prompts(path: Path = PROMPTS_PATH) -> list[str]:
 
 
 def build_ui(
-    backend: Backend, gallery: Gallery, *, checkpoint: str, queue_size: int = 64, book: Wordbook | None = None
-) -> gr.Blocks:
+    backend: Backend, gallery: Gallery, *, checkpoint: str, queue_size: int = 64, book: Wordbook | None = None,
+    acceptable_use: str = "",
+) -> gr.Blocks:  # fmt: skip
     """The whole page and the API. `checkpoint` is the one it starts with; at most `queue_size` runs may wait.
 
-    `book` has the styles and wildcards; by default only those that come with the app.
+    `book` has the styles and wildcards; by default only those that come with the app. `acceptable_use` is said at the foot.
     """
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as blocks:
         page = lay_out(backend, gallery, checkpoint=checkpoint, book=book)
+        spec = page.form.spec
+        gr.HTML(notice(acceptable_use, checkpoint=spec.title, license=spec.license), **_still("notice"))
         runs = runs_at_once(queue_size)
         wire(page, blocks, runs_at_once=runs)
         add_api(backend, gallery, page.form.spec, runs_at_once=runs, book=page.form.book)
