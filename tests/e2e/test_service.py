@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from gradio_client import Client
@@ -99,3 +101,10 @@ def test_a_missing_checkpoint_is_said_on_the_page(browser, tmp_path):
     finally:
         assert server.stop() == 0
     assert "Traceback" not in server.log_path.read_text()
+
+
+def test_the_server_says_how_it_is(server):
+    with urlopen(f"{server.url}health", timeout=30) as answer:
+        assert json.load(answer)["state"] in ("ready", "loading")
+    with urlopen(f"{server.url}metrics", timeout=30) as answer:
+        assert "cascade_engine_state" in answer.read().decode()
