@@ -17,7 +17,7 @@ same few bytes. `app_options` is what `Blocks.launch(app_kwargs=...)` takes. Kno
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,13 @@ _SAFE = {
 }
 
 
-def app_options(gallery: Gallery, limits: UploadLimits | None = None) -> dict[str, Any]:
-    """Routes and middleware for the web application that serves the page. `limits` are those of dropped files."""
+def app_options(
+    gallery: Gallery, limits: UploadLimits | None = None, *, front: Sequence[Middleware] = ()
+) -> dict[str, Any]:
+    """Routes and middleware for the web application that serves the page.
+
+    `limits` are those of dropped files; `front` is what requests pass before all of this (front.py).
+    """
     pictures = Pictures(gallery, limits or UploadLimits())
     routes = [
         Route("/pictures", pictures.drop, methods=["POST"]),
@@ -59,7 +64,7 @@ def app_options(gallery: Gallery, limits: UploadLimits | None = None) -> dict[st
         Route("/pictures/{id}/plain.{suffix}", pictures.plain),
         Route("/pictures/{id}.{suffix}", pictures.picture),
     ]
-    return {"routes": routes, "middleware": [Middleware(Visitors), Middleware(Border)]}
+    return {"routes": routes, "middleware": [*front, Middleware(Visitors), Middleware(Border)]}
 
 
 class Pictures:

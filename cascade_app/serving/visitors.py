@@ -152,10 +152,10 @@ def _with_cookie(scope: Scope, send: Send) -> Send:
     return sending
 
 
-def cookie_line(id: str, scope: Scope) -> str:
+def cookie_line(value: str, scope: Scope, *, name: str = COOKIE, kept_s: int = KEPT_S) -> str:
     """The Set-Cookie line. In another site's frame, as on a hosted Space, only a partitioned cookie is kept at all."""
     headers = Headers(scope=scope)
     secure = "https" in (scope.get("scheme"), headers.get("x-forwarded-proto", "").split(",")[0].strip())
     framed = secure and headers.get("sec-fetch-dest") in ("iframe", "frame")
-    line = f"{COOKIE}={id}; Path=/; Max-Age={KEPT_S}; HttpOnly"
+    line = f"{name}={value}; Path=/; Max-Age={kept_s}; HttpOnly"
     return line + ("; Secure; SameSite=None; Partitioned" if framed else "; Secure; SameSite=Lax" if secure else "; SameSite=Lax")
