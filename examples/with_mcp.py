@@ -51,13 +51,12 @@ def main() -> int:
 
 async def make(address: str, prompt: str, seed: int | None) -> CallToolResult:
     """What the tool `generate` answers."""
-    async with streamable_http_client(address) as (read, write, _):
-        async with ClientSession(read, write) as session:
-            await session.initialize()
-            tools = (await session.list_tools()).tools
-            print(f"Tools: {', '.join(tool.name for tool in tools)}", file=sys.stderr)
-            arguments = {"prompt": prompt, **({} if seed is None else {"seed": seed})}
-            return await session.call_tool("generate", arguments, progress_callback=tell)
+    async with streamable_http_client(address) as (read, write, _), ClientSession(read, write) as session:
+        await session.initialize()
+        tools = (await session.list_tools()).tools
+        print(f"Tools: {', '.join(tool.name for tool in tools)}", file=sys.stderr)
+        arguments = {"prompt": prompt, **({} if seed is None else {"seed": seed})}
+        return await session.call_tool("generate", arguments, progress_callback=tell)
 
 
 async def tell(fraction: float, total: float | None, message: str | None) -> None:

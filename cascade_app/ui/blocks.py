@@ -65,8 +65,9 @@ def build_ui(
         spec = page.form.spec
         gr.HTML(notice(acceptable_use, checkpoint=spec.title, license=spec.license), **_still("notice"))
         runs = runs_at_once(queue_size)
-        wire(page, blocks, runs_at_once=runs)
+        # Before the page's own functions, some of which are called the same: those then get other names.
         add_api(backend, gallery, page.form.spec, runs_at_once=runs, book=page.form.book)
+        wire(page, blocks, runs_at_once=runs)
     # The engine's own queue decides who waits and who is refused (serving/fair.py); Gradio's holds what comes all at once.
     return blocks.queue(max_size=max(GRADIO_QUEUE, queue_size))
 
