@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -62,6 +63,7 @@ class Gallery:
         self.folder = folder
         self.limits = limits or Limits()
         self.index = Index(folder / INDEX_NAME)
+        self._opening = threading.RLock()
 
     def open(self) -> Reconciled:
         """Make what is missing, migrate, and bring the index in line with the files; cheap where they agree.
@@ -91,9 +93,18 @@ class Gallery:
         self.index.close()
 
     def of(self, visitor: str) -> Album:
-        """One visitor's pictures. `visitor` is 32 hexadecimal digits, see serving/visitors.py."""
+        """One visitor's pictures. `visitor` is 32 hexadecimal digits, see serving/visitors.py.
+
+        Raises:
+            GalleryError: somebody removed the index or all of the folder, and it cannot be made again.
+        """
         if not files.is_visitor(visitor):
             raise ValueError("a visitor is named by 32 hexadecimal digits")
+        if self.index.vanished:
+            with self._opening:
+                if self.index.vanished:
+                    _log.warning("The gallery's index was removed and is made again from the files")
+                    self.open()
         return Album(self, visitor)
 
     def check_room(self, n_bytes: int = 0) -> None:
@@ -110,8 +121,8 @@ class Gallery:
             total = Reconciled(
                 total.added + one.added, total.moved + one.moved, total.dropped + one.dropped, total.unreadable + one.unreadable
             )
-        for path in total.unreadable:
-            _log.warning("%s holds no record that can be read; it is left alone and not shown", path)
+        for path in total.unreadable:  # named by its id alone: the rest of the name are words of a prompt
+            _log.warning("The picture %s holds no record that can be read; it is left alone and not shown", path.stem[-32:])
         self._purge_expired(count=-1)
         return total
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from cascade_app.errors import GalleryError
 from cascade_app.gallery.item import Item, Query, Usage
@@ -35,6 +36,7 @@ class Index:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._opened = 0  # times; connections of an earlier one are not used again
         self.moved_aside: Path | None = None
         """Where a damaged database was put; the one in use is then new and empty."""
 
@@ -44,6 +46,8 @@ class Index:
         Raises:
             GalleryError: it was written by a later version, or the folder cannot be written.
         """
+        self._opened += 1
+        self.close()
         try:
             self._try()
         except sqlite3.OperationalError as error:
@@ -57,10 +61,15 @@ class Index:
             self._try()
 
     def _try(self) -> None:
-        with closing(self._connect()) as db:
+        with closing(self._connect("rwc")) as db:
             migrate(db)
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("the database is damaged")
+
+    @property
+    def vanished(self) -> bool:
+        """Whether somebody removed the database after it was opened; what is written to it is lost then."""
+        return self._opened > 0 and not self.path.exists()
 
     def close(self) -> None:
         with suppress(queue.Empty):
@@ -82,6 +91,7 @@ class Index:
     @contextmanager
     def _lent(self, begin: str) -> Iterator[sqlite3.Connection]:
         try:
+            opened = self._opened
             try:
                 db = self._idle.get_nowait()
             except queue.Empty:
@@ -93,12 +103,17 @@ class Index:
             finally:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
-                self._idle.put(db)
+                if opened == self._opened:
+                    self._idle.put(db)
+                else:
+                    db.close()
         except sqlite3.Error as error:
             raise _sentence(error) from error
 
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    def _connect(self, mode: str = "rw") -> sqlite3.Connection:
+        # Only `open` makes a database ("rwc"): one made in passing would be without tables.
+        address = f"file:{quote(str(self.path.absolute()))}?mode={mode}"
+        db = sqlite3.connect(address, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes from the index, the files give back
         return db

@@ -17,6 +17,7 @@ It yields after every step, so closing it stops the computing within one step, a
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -62,12 +63,31 @@ def generate(manager: PipelineManager, request: GenerationRequest, work: Work = 
     spec = find_checkpoint(request.checkpoint)  # knows now where the fetched files are
     with manager.turnstile.ticket() as ticket:
         yield from manager.turnstile.wait(ticket)
-        checkpoint = manager.checkpoint(spec)
-        lease = manager.lease(checkpoint, plan)
-        yield RunStarted(plan, lease.offload.placement.reason)
-        if {origin.made_by for origin in plan.origins} - {"", checkpoint.digest}:
-            yield Notice(OTHER_WEIGHTS.format(spec.title))
-        yield from _Run(manager, checkpoint, lease, plan).events()
+        with _memory_explained(manager, plan):
+            checkpoint = manager.checkpoint(spec)
+            lease = manager.lease(checkpoint, plan)
+            yield RunStarted(plan, lease.offload.placement.reason)
+            if {origin.made_by for origin in plan.origins} - {"", checkpoint.digest}:
+                yield Notice(OTHER_WEIGHTS.format(spec.title))
+            yield from _Run(manager, checkpoint, lease, plan).events()
+
+
+@contextmanager
+def _memory_explained(manager: PipelineManager, plan: GenerationPlan) -> Iterator[None]:
+    """What is left of memory running out, the host's above all, in a sentence; what was kept for later runs is let go."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # of the latter torch's: the CPU's allocator has no class of its own
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+            raise
+        manager.prepared.shrink(0)
+        raise _out_of_memory(plan) from error
+
+
+def _out_of_memory(plan: GenerationPlan) -> RenderFailed:
+    return RenderFailed(
+        f"Memory ran out at {plan.width} x {plan.height} px, {len(plan.seeds)} images; choose a smaller size or fewer images."
+    )
 
 
 class _Run:
@@ -255,10 +275,7 @@ class _Run:
         """Fall back to a placement that takes less, and say so."""
         placement = self.lease.step_down()
         if placement is None:
-            raise RenderFailed(
-                f"Memory ran out at {self.plan.width} x {self.plan.height} px, {len(self.plan.seeds)} images; "
-                "choose a smaller size or fewer images."
-            ) from error
+            raise _out_of_memory(self.plan) from error
         return Notice(f"{what} ran out of memory and goes on with less of it; the picture stays the same. {placement.reason}")
 
     def _steps(

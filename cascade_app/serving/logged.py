@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from cascade_app.errors import InvalidRequest
-from cascade_app.events import Event, ImageReady
+from cascade_app.errors import InvalidRequest, RenderFailed
+from cascade_app.events import Event, Finished, ImageReady
 from cascade_app.logs import event, is_fault, noted, visitor_shown
 from cascade_app.request import GenerationRequest
 from cascade_app.serving.around import Around
@@ -34,14 +34,17 @@ class Logged(Around):
         return self._followed(current(), request, work)
 
     def _followed(self, caller: Caller, request: GenerationRequest, work: Work) -> Iterator[Event]:
-        begin, pictures, outcome = self._clock(), 0, {"outcome": "cancelled"}
+        begin, pictures, outcome, finished = self._clock(), 0, {"outcome": "cancelled"}, False
         who = {"reference": caller.request_id, "visitor": visitor_shown(caller.visitor)}
         event(_log, "run started", **who, **self._about(request, work))
         try:
             with closing(self.inner.generate(request, work)) as events:
                 for one in events:
                     pictures += isinstance(one, ImageReady)
+                    finished |= isinstance(one, Finished)
                     yield one
+            if not finished:  # whatever computed is gone without a word
+                raise RenderFailed("The engine stopped in the middle of it; what was finished is kept. Try again.")
             outcome = {"outcome": "finished"}
         except Exception as error:
             outcome = {"outcome": "failed" if is_fault(error) else "refused", "error": type(error).__name__}

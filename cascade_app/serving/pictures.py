@@ -24,7 +24,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -35,6 +35,7 @@ from cascade_app.gallery.intake import take_in
 from cascade_app.gallery.limits import size
 from cascade_app.gallery.reading import UploadLimits
 from cascade_app.serving.border import Border
+from cascade_app.serving.failing import Failing
 from cascade_app.serving.visitors import Visitors, visitor_asking
 
 _log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def app_options(
         Route("/pictures/{id}/plain.{suffix}", pictures.plain),
         Route("/pictures/{id}.{suffix}", pictures.picture),
     ]
-    return {"routes": routes, "middleware": [*front, Middleware(Visitors), Middleware(Border)]}
+    return {"routes": routes, "middleware": [Middleware(Failing), *front, Middleware(Visitors), Middleware(Border)]}
 
 
 class Pictures:
@@ -110,10 +111,13 @@ class Pictures:
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return _refused("Pictures are only taken from this page itself.", 403)
         data = bytearray()
-        async for part in request.stream():
-            data += part
-            if len(data) > self.limits.n_bytes:
-                return _refused(f"The file is larger than {size(self.limits.n_bytes)}, the limit.", 413)
+        try:
+            async for part in request.stream():
+                data += part
+                if len(data) > self.limits.n_bytes:
+                    return _refused(f"The file is larger than {size(self.limits.n_bytes)}, the limit.", 413)
+        except ClientDisconnect:
+            return _refused("The file did not come in whole.", 400)  # nobody is there to read it
         try:
             taken = await run_in_threadpool(lambda: take_in(self._album(request), bytes(data), self.limits))
         except InvalidRequest as error:

@@ -76,7 +76,7 @@ class Server:
     def visitor(self) -> httpx.Client:
         """Somebody who has opened the page, and keeps a gallery."""
         client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=LIMIT_S)
-        assert client.get("/").status_code == 200
+        client.get("/").raise_for_status()
         return client
 
     def signal(self, number: int = signal.SIGTERM) -> None:
