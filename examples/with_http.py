@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,12 @@ def main() -> int:
     parser.add_argument("--server", default="http://127.0.0.1:7860", help="address of the page (%(default)s)")
     parser.add_argument("--seed", type=int, help="the same seed gives the same picture; random if left out")
     parser.add_argument("-o", "--output", default="picture.png", help="where to save it (%(default)s)")
+    parser.add_argument("--login", metavar="NAME:PASSWORD", help="where the server asks for one")
     asked = parser.parse_args()
-    server = asked.server.rstrip("/")
+    server = Server(asked.server.rstrip("/"), asked.login)
     try:
-        pictures, made = call(server, "generate", prompt=asked.prompt, seed=asked.seed)
-        data = fetch(f"{server}/gradio_api/file={quote(pictures[0]['path'])}").read()
+        pictures, made = server.call("generate", prompt=asked.prompt, seed=asked.seed)
+        data = server.fetch(f"/gradio_api/file={quote(pictures[0]['path'])}").read()
     except Refused as error:
         return refuse(str(error))
     except (URLError, ValueError, OSError):
@@ -51,36 +53,40 @@ def main() -> int:
     return 0
 
 
-def call(server: str, name: str, **arguments: Any) -> list[Any]:
-    """What the function `name` returns. Raises Refused."""
-    body = json.dumps(arguments).encode()
-    event_id = json.load(fetch(f"{server}/gradio_api/call/v2/{name}", body))["event_id"]
-    for event, data in events(f"{server}/gradio_api/call/{name}/{event_id}"):
-        if event == "complete":
-            return data
-        if event == "error":
-            raise Refused(data["error"] if isinstance(data, dict) and data.get("error") else "The run failed.")
-    raise Refused("The server closed the connection before the run was over.")
+class Server:
+    """A running Cascade Studio. Its methods raise Refused where it answers with an error."""
 
+    def __init__(self, address: str, login: str | None = None) -> None:
+        self.address = address
+        self.headers = {"Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else {}
 
-def events(address: str) -> Iterator[tuple[str, Any]]:
-    """Server-sent events: the name and the JSON of each."""
-    event = ""
-    for line in fetch(address):
-        field, _, value = line.decode().rstrip("\r\n").partition(": ")
-        if field == "event":
-            event = value
-        elif field == "data":
-            yield event, json.loads(value)
+    def call(self, name: str, **arguments: Any) -> list[Any]:
+        """What the function `name` returns."""
+        event_id = json.load(self.fetch(f"/gradio_api/call/v2/{name}", json.dumps(arguments).encode()))["event_id"]
+        for event, data in self.events(f"/gradio_api/call/{name}/{event_id}"):
+            if event == "complete":
+                return data
+            if event == "error":
+                raise Refused(data["error"] if isinstance(data, dict) and data.get("error") else "The run failed.")
+        raise Refused("The server closed the connection before the run was over.")
 
+    def events(self, path: str) -> Iterator[tuple[str, Any]]:
+        """Server-sent events: the name and the JSON of each."""
+        event = ""
+        for line in self.fetch(path):
+            field, _, value = line.decode().rstrip("\r\n").partition(": ")
+            if field == "event":
+                event = value
+            elif field == "data":
+                yield event, json.loads(value)
 
-def fetch(address: str, body: bytes | None = None) -> Any:
-    """The answer, open to be read. Raises Refused where the server answers with an error."""
-    headers = {"Content-Type": "application/json"} if body else {}
-    try:
-        return urlopen(Request(address, body, headers), timeout=TIMEOUT_S)
-    except HTTPError as error:
-        raise Refused(told(error)) from None
+    def fetch(self, path: str, body: bytes | None = None) -> Any:
+        """The answer, open to be read."""
+        headers = {**self.headers, **({"Content-Type": "application/json"} if body else {})}
+        try:
+            return urlopen(Request(self.address + path, body, headers), timeout=TIMEOUT_S)
+        except HTTPError as error:
+            raise Refused(told(error)) from None
 
 
 def told(error: HTTPError) -> str:

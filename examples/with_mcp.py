@@ -28,13 +28,17 @@ def main() -> int:
     parser.add_argument("--server", default="http://127.0.0.1:7860", help="address of the page (%(default)s)")
     parser.add_argument("--seed", type=int, help="the same seed gives the same picture; random if left out")
     parser.add_argument("-o", "--output", default="picture.png", help="where to save it (%(default)s)")
+    parser.add_argument("--login", metavar="NAME:PASSWORD", help="where the server asks for one")
     asked = parser.parse_args()
+    login = tuple(asked.login.partition(":")[::2]) if asked.login else None
     try:
-        result = anyio.run(make, f"{asked.server.rstrip('/')}/gradio_api/mcp/", asked.prompt, asked.seed)
+        result = anyio.run(make, f"{asked.server.rstrip('/')}/gradio_api/mcp/", login, asked.prompt, asked.seed)
     except Exception as error:
         causes = [*leaves(error)]
         if not all(isinstance(cause, (httpx.HTTPError, httpx.InvalidURL, McpError)) for cause in causes):
             raise
+        if any(isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code == 401 for cause in causes):
+            return refuse(f"{asked.server} asks for a login: say --login NAME:PASSWORD.")
         return refuse(f"No Cascade Studio answers at {asked.server}. Start one with `make run`, or say --server.")
     texts = [one.text for one in result.content if one.type == "text"]
     if result.isError:  # the server's own sentence: a setting out of its limits, a full queue
@@ -49,9 +53,13 @@ def main() -> int:
     return 0
 
 
-async def make(address: str, prompt: str, seed: int | None) -> CallToolResult:
+async def make(address: str, login: tuple[str, str] | None, prompt: str, seed: int | None) -> CallToolResult:
     """What the tool `generate` answers."""
-    async with streamable_http_client(address) as (read, write, _), ClientSession(read, write) as session:
+    async with (
+        httpx.AsyncClient(auth=login and httpx.BasicAuth(*login), timeout=httpx.Timeout(30, read=300)) as http,
+        streamable_http_client(address, http_client=http) as (read, write, _),
+        ClientSession(read, write) as session,
+    ):
         await session.initialize()
         tools = (await session.list_tools()).tools
         print(f"Tools: {', '.join(tool.name for tool in tools)}", file=sys.stderr)

@@ -16,10 +16,12 @@ from cascade_app.work import WHOLE, Work
 
 @dataclass(frozen=True)
 class BackendStatus:
-    """Whether the engine can make pictures now. `message` is one sentence for the user."""
+    """Whether the engine can make pictures now. `message` is one sentence for the user, and may name a folder; `open_reason` is
+    one for anyone at all, where there is one."""
 
     state: Literal["loading", "ready", "failed"]
     message: str
+    open_reason: str = ""
 
 
 class Backend(Protocol):

@@ -22,7 +22,8 @@ from cascade_app.gallery.limits import size
 from cascade_app.serving.addresses import address_in
 
 UPLOADS = re.compile(r"/gradio_api/upload/?|/pictures/?")
-STREAMS = re.compile(r"/gradio_api/(heartbeat/.*|queue/data/?|call/.*|stream/.*|upload_progress/?|mcp(/.*)?)")
+STREAMS = re.compile(r"/gradio_api/(heartbeat/.*|queue/data/?|call/.*|stream/.*|upload_progress/?)")
+CALLS = re.compile(r"/gradio_api/mcp/?")  # answered while the run goes on
 _BODYLESS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -88,7 +89,7 @@ class Streams:
         self._open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or not self._stays(scope):
+        if scope["type"] != "http" or not self._stays(scope):
             await self.app(scope, receive, send)
             return
         address = address_in(scope)
@@ -109,7 +110,8 @@ class Streams:
         return sum(self._open.values())
 
     def _stays(self, scope: Scope) -> bool:
-        return STREAMS.fullmatch(scope["path"].removeprefix(scope.get("root_path") or "")) is not None
+        stays = {"GET": STREAMS, "POST": CALLS}.get(scope["method"])
+        return stays is not None and stays.fullmatch(scope["path"].removeprefix(scope.get("root_path") or "")) is not None
 
     def _refusal(self, address: str) -> str:
         if 0 < self.most <= self.open:

@@ -51,8 +51,10 @@ class Health:
 
     def report(self) -> tuple[int, dict[str, Any]]:
         """The status and the body of the answer."""
-        state = self._backend.status().state
-        troubles = [Trouble("The engine could not be loaded; the log says why.")] if state == "failed" else []
+        status = self._backend.status()
+        state, troubles = status.state, []
+        if state == "failed":
+            troubles.append(Trouble(status.open_reason or "The engine could not be loaded; the log says why."))
         for check in self._checks:
             try:
                 troubles += check()
@@ -60,8 +62,8 @@ class Health:
                 troubles.append(Trouble("A part of this server could not be looked at; the log may say why."))
         if troubles:
             state = "degraded"
-        status = 200 if all(one.passing for one in troubles) else 503
-        return status, {"state": state, "reasons": [one.sentence for one in troubles]}
+        code = 200 if all(one.passing for one in troubles) else 503
+        return code, {"state": state, "reasons": [one.sentence for one in troubles]}
 
 
 class Disk:

@@ -92,7 +92,7 @@ class Safe(Around):
             self._loaded.set()
 
     def status(self) -> BackendStatus:
-        return BackendStatus("failed", self._closed) if self._closed else self.inner.status()
+        return BackendStatus("failed", self._closed, self._closed) if self._closed else self.inner.status()
 
     def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
         if self._closed:

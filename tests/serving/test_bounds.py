@@ -103,10 +103,14 @@ class Pages:
             return PlainTextResponse("other")
 
         middleware = [Middleware(Addresses, proxies=1), Middleware(Streams, **limits)]
-        routes = [Route("/gradio_api/heartbeat/{id}", stream), Route("/{path:path}", other)]
+        routes = [
+            Route("/gradio_api/heartbeat/{id}", stream),
+            Route("/gradio_api/mcp/", stream, methods=["POST"]),
+            Route("/{path:path}", other),
+        ]
         self.app = Starlette(routes=routes, middleware=middleware)
 
-    async def get(self, path: str, address: str = "192.0.2.1") -> int:
+    async def get(self, path: str, address: str = "192.0.2.1", method: str = "GET") -> int:
         """The status, while the connection goes on if it is a stream."""
         status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         never = asyncio.Event()
@@ -120,7 +124,7 @@ class Pages:
                 status.set_result(message["status"])
 
         scope = {
-            "type": "http", "method": "GET", "path": path, "headers": [(b"x-forwarded-for", address.encode())],
+            "type": "http", "method": method, "path": path, "headers": [(b"x-forwarded-for", address.encode())],
             "query_string": b"", "root_path": "", "app": self.app,
         }  # fmt: skip
         self.task = asyncio.ensure_future(self.app(scope, receive, send))
@@ -148,6 +152,8 @@ def test_one_address_has_only_a_part_of_them():
         pages = Pages(most=10, of_one=2)
         assert [await pages.get("/gradio_api/heartbeat/x") for _ in range(3)] == [200, 200, 503]
         assert await pages.get("/gradio_api/heartbeat/x", "192.0.2.2") == 200
+        assert await pages.get("/gradio_api/mcp/", "192.0.2.2", "POST") == 200
+        assert await pages.get("/gradio_api/mcp/", "192.0.2.2", "POST") == 503, "a call is answered while it goes on"
         for let in pages.let:
             let.set()
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})

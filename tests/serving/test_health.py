@@ -8,6 +8,8 @@ from starlette.testclient import TestClient
 
 from cascade_app.serving.backend import BackendStatus
 from cascade_app.serving.health import DISK_EVERY_S, Disk, Health, Trouble, health_route, queue_check
+from cascade_app.serving.safe import Safe
+from cascade_app.settings import Settings
 from tests.fakes import FakeBackend
 
 FAILED = BackendStatus("failed", "/home/ada/weights has no prior.")
@@ -31,6 +33,12 @@ def test_state_and_status(state, troubles, status, told):
     sentences = [one.sentence for one in troubles]
     assert answer.json()["reasons"][-len(sentences) or 1 :] == sentences
     assert answer.headers["cache-control"] == "no-store" and "/home" not in answer.text
+
+
+def test_what_anyone_may_know_of_a_failure_is_told(tmp_path):
+    safe = Safe(FakeBackend(), Settings(blocklist=str(tmp_path / "missing.txt")))
+    status, body = Health(safe).report()
+    assert status == 503 and "The blocklist cannot be read" in body["reasons"][0] and str(tmp_path) not in str(body)
 
 
 def test_a_check_that_fails_is_a_reason_without_its_message():

@@ -71,11 +71,13 @@ def address(backend, gallery, tmp_path_factory) -> Iterator[str]:
 
 @asynccontextmanager
 async def session_at(address: str, **headers: str):
-    async with httpx.AsyncClient(headers=headers, timeout=30, verify=False) as http:
-        async with streamable_http_client(f"{address}{PATH}/", http_client=http) as (read, write, _):
-            async with ClientSession(read, write) as session:
-                await session.initialize()
-                yield session
+    async with (
+        httpx.AsyncClient(headers=headers, timeout=30, verify=False) as http,
+        streamable_http_client(f"{address}{PATH}/", http_client=http) as (read, write, _),
+        ClientSession(read, write) as session,
+    ):
+        await session.initialize()
+        yield session
 
 
 def ask(address: str, what: Callable[[ClientSession], Awaitable[Any]], **headers: str) -> Any:
@@ -110,7 +112,8 @@ def test_these_six_are_the_tools_and_they_say_what_they_take(address):
     generate, plan = tools[0].inputSchema, tools[5].inputSchema
     assert generate["required"] == ["prompt"]
     assert generate["properties"]["prior_steps"] == {
-        "description": f"{FIELD['prior_steps'].help} From 1 to 200.", "type": "integer", "default": 4, "minimum": 1, "maximum": 200,
+        "description": f"{FIELD['prior_steps'].help} From 1 to 200.", "type": "integer", "default": 4,
+        "minimum": 1, "maximum": 200,
     }  # fmt: skip
     assert generate["properties"]["sampler"]["enum"] == ["ddpm", "ddim"]
     assert generate["properties"]["seed"]["type"] == ["integer", "null"]
