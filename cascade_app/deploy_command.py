@@ -110,8 +110,8 @@ def planned(arguments: argparse.Namespace, spec: CheckpointSpec, root: Path) -> 
     _check_hardware(arguments.hardware)
     variables = space_variables(spec) | _variables(arguments.variable)
     secrets = {name: _secret(name) for name in arguments.secret}
-    Settings.from_env(variables | secrets)  # what the app would refuse there is refused here
-    files = space_files(root, spec, arguments.hardware)
+    settings = Settings.from_env(variables | secrets)  # what the app would refuse there is refused here
+    files = space_files(root, spec, arguments.hardware, sign_in=settings.login == "hub")
     return Space(
         name=arguments.space,
         hardware=arguments.hardware,
@@ -138,7 +138,7 @@ def _variables(given: list[str]) -> dict[str, str]:
             raise InvalidRequest(f'--variable is "{_short(text)}"; write it as NAME=VALUE, NAME in capitals.')
         if name in ("CASCADE_CHECKPOINT", "CASCADE_ACCEPT_LICENSE"):
             raise InvalidRequest(f"{name} follows from --checkpoint; leave it out of --variable.")
-        if any(word in name for word in _WORDS_OF_SECRETS):
+        if any(word in name for word in _WORDS_OF_SECRETS) or (name == "CASCADE_LOGIN" and value.strip() not in ("", "hub")):
             raise InvalidRequest(f"{name} looks like a secret, and anyone can read a variable; use --secret {name}.")
         variables[name] = value
     return variables

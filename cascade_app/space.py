@@ -140,8 +140,11 @@ def shipped_files(root: Path) -> list[str]:
     )
 
 
-def space_files(root: Path, spec: CheckpointSpec, hardware: str) -> dict[str, Path | bytes]:
+def space_files(root: Path, spec: CheckpointSpec, hardware: str, *, sign_in: bool = False) -> dict[str, Path | bytes]:
     """All files of the Space: those shipped as they are, and the two that are made for its hardware.
+
+    Args:
+        sign_in: the hub is to tell the Space who its visitors are, once they agree.
 
     Raises:
         InvalidRequest: `root` holds no repository.
@@ -154,16 +157,18 @@ def space_files(root: Path, spec: CheckpointSpec, hardware: str) -> dict[str, Pa
             f"{missing[0]} is not beside the package: a Space is made from the repository. Run this in a copy of it."
         )
     files: dict[str, Path | bytes] = {name: root / name for name in shipped_files(root)}
-    files["README.md"] = space_readme(spacefile.read_text(encoding="utf-8"), spec, hardware).encode()
+    files["README.md"] = space_readme(spacefile.read_text(encoding="utf-8"), spec, hardware, sign_in=sign_in).encode()
     files["requirements.txt"] = requirements
     return dict(sorted(files.items()))
 
 
-def space_readme(spacefile: str, spec: CheckpointSpec, hardware: str) -> str:
+def space_readme(spacefile: str, spec: CheckpointSpec, hardware: str, *, sign_in: bool = False) -> str:
     """README.md of the Space: the front matter the hub reads, and what a visitor of its files should know."""
     changed: dict[str, Any] = {"suggested_hardware": hardware if hardware in SUGGESTED_HARDWARE else None}
     if hardware == ZERO_GPU:
         changed["python_version"] = ZERO_GPU_PYTHON
+    if sign_in:
+        changed["hf_oauth"] = True
     terms = f"\n{ASKING[spec.license_to_accept]}\n" if spec.license_to_accept else ""
     return (
         f"{front_matter(spacefile, **changed)}# Cascade Studio\n\n"

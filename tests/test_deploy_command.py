@@ -130,6 +130,13 @@ def test_a_space_is_made(capsys, monkeypatch):
     assert out.endswith("ada/studio runs: https://huggingface.co/spaces/ada/studio\n")
 
 
+def test_signing_in_at_the_hub_is_asked_for_where_the_app_will(monkeypatch):
+    for more, asked in ((["--variable", "CASCADE_LOGIN=hub"], True), ([], False)):
+        hub = FakeHub()
+        run(hub, "--hardware", "cpu-basic", *more)
+        assert (b"\nhf_oauth: true\n" in hub.space["files"]["README.md"]) == asked
+
+
 def test_a_space_is_updated_and_what_it_no_longer_needs_is_gone(monkeypatch):
     monkeypatch.setenv("CASCADE_LOGIN", "ada:lovelace")
     hub = FakeHub(existing(variables={"CASCADE_ACCEPT_LICENSE": LICENSE, "KEPT": "1"}))
@@ -241,6 +248,7 @@ def test_a_rehearsal_through_the_front_door(capsys, monkeypatch):
         (["--variable", "QUEUE"], "write it as NAME=VALUE"),
         (["--variable", "CASCADE_CHECKPOINT=x"], "follows from --checkpoint"),
         (["--variable", "HF_TOKEN=hf_abc"], "use --secret HF_TOKEN"),
+        (["--variable", "CASCADE_LOGIN=ann:password"], "use --secret CASCADE_LOGIN"),
         (["--secret", "HF_TOKEN=hf_abc"], "write only its name"),
         (["--secret", "NOT_SET_HERE"], "which is not set"),
     ],

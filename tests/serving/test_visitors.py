@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from cascade_app.errors import NoVisitor
-from cascade_app.serving.visitors import COOKIE, cookie_line, visitor_of
+from cascade_app.serving.visitors import COOKIE, USER, caller_of, cookie_line, visitor_of
 from tests.serving.conftest import keep
 
 ID = "A" * 43
@@ -77,3 +77,19 @@ def test_a_login_comes_before_the_cookie_and_cannot_be_mistaken_for_one():
     assert anna == visitor_of(asking(None, "anna")) != visitor_of(asking(None, "Anna"))
     assert visitor_of(asking(None, ID)) != visitor_of(asking(f"{COOKIE}={ID}"))
     assert visitor_of(asking(None, f"cookie:{ID}")) != visitor_of(asking(f"{COOKIE}={ID}"))
+
+
+def test_a_caller_is_a_visitor_at_an_address():
+    noted = {"cascade.address": "192.0.2.1"}
+
+    def http(cookie: str | None, **more: str) -> SimpleNamespace:
+        asked = asking(cookie)
+        asked.request = SimpleNamespace(scope={**noted, **more})
+        return asked
+
+    browser = caller_of(http(f"{COOKIE}={ID}"))
+    assert (browser.visitor, browser.address) == (visitor_of(asking(f"{COOKIE}={ID}")), "192.0.2.1")
+    assert caller_of(http(None)).visitor == "" and caller_of(http(None)).address == "192.0.2.1"
+    signed_in = caller_of(http(f"{COOKIE}={ID}", **{USER: "ann"}))
+    assert signed_in.visitor == caller_of(http(None, **{USER: "ann"})).visitor == visitor_of(asking(None, "ann"))
+    assert signed_in.visitor != browser.visitor and caller_of(asking(None)).address == ""
