@@ -135,11 +135,11 @@ def _check_files(value: Any, function: Function) -> None:
         for one in value:
             _check_files(one, function)
     elif isinstance(value, dict):
-        meta = value.get("meta")
-        if "path" in value and isinstance(meta, dict) and meta.get("_type") == "gradio.FileData":
+        meta = value.get("meta", {})
+        if "path" in value and (not isinstance(meta, dict) or meta.get("_type") == "gradio.FileData"):
             if not function.public:
                 raise InvalidRequest("The page takes no files in a call; drop them on it.")
-            if any(not isinstance(value.get(name), types) for name, types in _FILE.items()):
+            if not isinstance(meta, dict) or any(not isinstance(value.get(name), types) for name, types in _FILE.items()):
                 raise InvalidRequest("A file in this call is not as /gradio_api/upload returns it; upload it and send its path.")
         for one in value.values():
             _check_files(one, function)

@@ -145,7 +145,7 @@ class Page(Making, Picking, Opening):
         """A preset was clicked: its size, in the orientation the form has now."""
         size = presets(self._geometry(in_use)).get(label) if isinstance(label, str) else None
         if size is None:
-            return {self.settings.aspect: gr.skip()}
+            return {self.form.controls["width"]: gr.skip()}
         upright = isinstance(width, (int, float)) and isinstance(height, (int, float)) and width < height
         return self._size(*(reversed(size) if upright else size))
 

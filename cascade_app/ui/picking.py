@@ -127,8 +127,10 @@ class Picking(Browsing):
     def reuse_last(self, http: gr.Request) -> Updates:
         """The newest picture's seed into the form."""
         try:
-            album = self.album(http)
-            return self._reuse_seed(album, Table(), list(album.page(count=1).items)) | {self.form.randomise: False}
+            newest = self.album(http).page(count=1).items
+            if not newest:
+                return {self.form.randomise: gr.skip()}
+            return {self.form.controls["seed"]: newest[0].request.seed, self.form.randomise: False}
         except Exception as error:
             return {self.prompt.message: markup.message(sentence_of(error))}
 

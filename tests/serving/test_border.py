@@ -55,7 +55,9 @@ def test_files_in_a_call():
     check_call({"data": [file], "fn_index": 0}, {0: KEEP})
     check_named_call({"prompt": {**file, "size": None, "is_stream": False}}, KEEP)
     check_call({"data": [{"path": "no file"}], "fn_index": 0}, {0: replace(KEEP, public=False)})
-    for value, function in ((file, replace(KEEP, public=False)), ({**file, "path": 1}, KEEP), ([{"a": {**file, "url": 1}}], KEEP)):
+    refused = [(file, replace(KEEP, public=False)), ([{"a": {**file, "url": 1}}], KEEP)]
+    refused += [({**file, name: 1}, KEEP) for name in ("path", "meta", "is_stream")]
+    for value, function in refused:
         with pytest.raises(InvalidRequest):
             check_call({"data": [value], "fn_index": 0}, {0: function})
 

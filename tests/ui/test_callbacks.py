@@ -448,3 +448,12 @@ def test_only_the_api_is_public(gallery):
     blocks = build_ui(FakeBackend(), gallery, checkpoint="pocket")
     public = [fn.api_name for fn in blocks.fns.values() if fn.api_visibility != "private"]
     assert public == ["generate", "sketch", "develop", "vary"]
+
+
+def test_nothing_to_go_by_changes_only_what_the_event_may_change(page):
+    """Gradio refuses an update of an element that is no output of the event, with an exception."""
+    width, height = (page.form.controls[name] for name in ("width", "height"))
+    assert set(page.reuse_last(ME)) <= {page.form.controls["seed"], page.form.randomise, page.prompt.message}
+    for label in ("no such shape", None, []):
+        assert set(page.take_aspect(label, 64, 64, "pocket")) <= {width, height}
+    assert set(page.apply_preset("pocket", gr.EventData(None, "no object"))) <= {page.prompt.message}
