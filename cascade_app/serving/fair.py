@@ -127,13 +127,14 @@ class Fair(Around):
         if not len(self._line) and len(self._working) < self._lanes:
             return
         if len(self._line) >= self._size:
-            raise Busy(f"{len(self._line)} requests are waiting, which is the limit. Try again in {self._soon(self._line)}.")
+            many = "1 request is" if len(self._line) == 1 else f"{len(self._line)} requests are"
+            raise Busy(f"{many} waiting, which is the limit. Try again in {self._soon(self._line)}.")
         if not self._allowance.waiting:
             return
         own = [one for one in self._line if one.whose == ticket.whose]
         if len(own) >= self._allowance.waiting:
             raise OverLimit(
-                f"{len(own)} of your requests are waiting; the limit is {self._allowance.waiting}. Ask for more once the "
+                f"{len(own)} of your requests {'is' if len(own) == 1 else 'are'} waiting; the limit is {self._allowance.waiting}. Ask for more once the "
                 f"first of them has had its turn, in {self._soon(own)}."
             )
         address, most = ticket.caller.address, ADDRESS_SHARE * self._allowance.waiting

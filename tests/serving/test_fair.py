@@ -157,7 +157,7 @@ def test_leaving_the_queue_makes_room_at_once():
     studio = Studio(size=1)
     first, second = studio.ask("ann"), studio.ask("ben")
     next(first), next(second)
-    assert studio.refused("eve") == "1 requests are waiting, which is the limit. Try again in a minute."
+    assert studio.refused("eve") == "1 request is waiting, which is the limit. Try again in a minute."
     second.close()
     third = studio.ask("eve")
     assert next(third).place == 1
