@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from cascade_app.serving.metrics import Metrics
     from cascade_app.serving.stopping import Stopping
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _log = logging.getLogger("cascade_app.app")
 
 
@@ -45,19 +47,20 @@ def main() -> int:
     set_up(settings)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    stop = _stop_on_signals()
+    for number in SIGNALS:  # until there is something to end in order
+        signal.signal(number, lambda *_: sys.exit(0))
     try:
         temporary = Temporary.begin()  # before gradio is imported, which looks for its folder then
     except OSError as error:
         return _refuse(f"Temporary files cannot be written: {error.strerror}. Set GRADIO_TEMP_DIR to a folder that can be.")
     try:
-        return serve(settings, temporary, stop)
+        return serve(settings, temporary)
     finally:
         temporary.end()
 
 
-def serve(settings: Settings, temporary: Temporary, stop: threading.Event) -> int:
-    """Serve until `stop` is set. Returns the exit status."""
+def serve(settings: Settings, temporary: Temporary) -> int:
+    """Serve until a signal comes. Returns the exit status."""
     from cascade_app.gallery.gallery import Gallery
     from cascade_app.gallery.limits import Limits
     from cascade_app.gallery.reading import UploadLimits
@@ -102,6 +105,7 @@ def serve(settings: Settings, temporary: Temporary, stop: threading.Event) -> in
             "Close that program or set CASCADE_PORT to another number."
         )
     before.launched()
+    stop = _stop_on_signals()
     print(f"Cascade Studio is at {address}", flush=True)
     backend.start()
     swept = every(SWEEP_S, temporary.sweep, gallery.clear_abandoned)
@@ -192,15 +196,19 @@ def _stop_on_signals() -> threading.Event:
             os._exit(128 + number)
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, asked)
     return stop
 
 
 def _refuse(sentence: str) -> int:
-    print(sentence, file=sys.stderr)
+    print(sentence, file=sys.__stderr__)  # as it is: the error stream proper has become the log's
     return 2
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    with suppress(OSError):  # whoever read it may be gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)  # all is closed; taking down torch and its threads in order took longer than ending may

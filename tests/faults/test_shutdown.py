@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -65,3 +66,13 @@ def test_a_second_signal_ends_it_at_once():
         assert process.stdout.readline().strip() == word
         process.send_signal(signal.SIGINT)
     assert process.wait(60) == 128 + signal.SIGINT
+
+
+def test_a_signal_before_the_page_is_up_ends_it_at_once(tmp_path):
+    variables = {"CASCADE_DATA_DIR": str(tmp_path / "data"), "GRADIO_TEMP_DIR": str(tmp_path / "temporary")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CASCADE_", "GRADIO_"))}
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=kept | variables, stdout=subprocess.PIPE, text=True)
+    until(lambda: list((tmp_path / "temporary").glob("run-*/.alive")), "it has begun")
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and said == "" and list((tmp_path / "temporary").iterdir()) == []
