@@ -134,8 +134,8 @@ class Fair(Around):
         own = [one for one in self._line if one.whose == ticket.whose]
         if len(own) >= self._allowance.waiting:
             raise OverLimit(
-                f"{len(own)} of your requests {'is' if len(own) == 1 else 'are'} waiting; the limit is {self._allowance.waiting}. "
-                f"Ask for more once the first of them has had its turn, in {self._soon(own)}."
+                f"{len(own)} of your requests {'is' if len(own) == 1 else 'are'} waiting; the limit is "
+                f"{self._allowance.waiting}. Ask for more once the first of them has had its turn, in {self._soon(own)}."
             )
         address, most = ticket.caller.address, ADDRESS_SHARE * self._allowance.waiting
         own = [one for one in self._line if address and one.caller.address == address]
