@@ -72,7 +72,10 @@ def file_at(address: str, visitor: str | None, cache: Path) -> Path | None:
     if match is None or not handed_to(match["folder"], visitor):
         return None
     path = cache / match["folder"] / unquote(match["name"])
-    return path if path.parent.name == match["folder"] and path.is_file() else None
+    try:
+        return path if path.parent.name == match["folder"] and path.is_file() else None
+    except (OSError, ValueError):  # a name no file system takes
+        return None
 
 
 def made_route(cache: Callable[[], Path]) -> Route:

@@ -28,8 +28,9 @@ import anyio
 from mcp import types
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -43,6 +44,7 @@ from cascade_app.request import shown
 from cascade_app.serving.backend import Backend
 from cascade_app.serving.caller import asked_by
 from cascade_app.serving.endpoints import REQUIRED, Argument, Endpoint, Made, Picture, run
+from cascade_app.serving.envelope import again, opened, read_body
 from cascade_app.serving.handover import address_of, file_at, hand_over, made_route
 from cascade_app.serving.visitors import caller_of
 
@@ -72,7 +74,7 @@ class Tools:
     ) -> None:  # fmt: skip
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self._backend, self._gallery, self._asking, self._cache = backend, gallery, asking, cache
-        self._picture_bytes = picture_bytes
+        self._picture_bytes, self._body_bytes = picture_bytes, picture_bytes * 4 // 3 + 100_000
         self._threads = anyio.CapacityLimiter(CALLS_AT_ONCE)
         self._manager: StreamableHTTPSessionManager | None = None
         self._server = Server("Cascade Studio", version=__version__, instructions=INSTRUCTIONS)
@@ -85,8 +87,8 @@ class Tools:
 
     @asynccontextmanager
     async def lifespan(self, _app: Any) -> AsyncIterator[None]:
-        body_bytes = self._picture_bytes * 4 // 3 + 100_000
-        manager = StreamableHTTPSessionManager(self._server, stateless=True, max_request_body_size=body_bytes)
+        # Checked before; what is written anew is at most six times as long, where each character is escaped.
+        manager = StreamableHTTPSessionManager(self._server, stateless=True, max_request_body_size=6 * self._body_bytes)
         async with manager.run():
             self._manager = manager
             yield
@@ -97,7 +99,21 @@ class Tools:
             sentence = "This address is for programs that speak MCP over streamable HTTP; they POST to it."
             await PlainTextResponse(sentence, 405, headers={"Allow": "POST"})(scope, receive, send)
             return
-        await self._manager.handle_request(scope, receive, send)
+        body = await read_body(receive, self._body_bytes)
+        if body is None:
+            return
+        try:
+            if len(body) > self._body_bytes:
+                raise InvalidRequest(f"This call is larger than {size(self._body_bytes)}, the limit.")
+            body = opened(body)
+        except InvalidRequest as error:
+            status = 413 if len(body) > self._body_bytes else 400
+            told = {"jsonrpc": "2.0", "id": None, "error": {"code": types.INVALID_REQUEST, "message": error.message}}
+            await JSONResponse(told, status)(scope, receive, send)
+            return
+        headers = MutableHeaders(scope=scope)
+        headers["content-length"] = str(len(body))
+        await self._manager.handle_request(scope, again(body, receive), send)
 
     async def _list(self) -> list[types.Tool]:
         return [tool_of(endpoint) for endpoint in self._endpoints.values()]

@@ -165,6 +165,8 @@ def test_facts_are_told_as_they_are(address, backend):
         ("develop", {"picture": "http://127.0.0.1:1/a.png"}, "There is no such picture here"),
         ("develop", {"picture": "/etc/passwd"}, "There is no such picture here"),
         ("develop", {"picture": f"/made/cascade-handed-{'0' * 32}-{'0' * 32}/..%2F..%2Fa.png"}, "There is no such picture here"),
+        ("develop", {"picture": f"/made/cascade-handed-{'0' * 32}-{'0' * 32}/{'a' * 5000}"}, "There is no such picture here"),
+        ("develop", {"picture": f"/made/cascade-handed-{'0' * 32}-{'0' * 32}/%00"}, "There is no such picture here"),
         ("develop", {"picture": 7}, "There is no such picture here"),
         ("develop", {"picture": "data:image/png;base64,!!!"}, "is not base64"),
         ("develop", {"picture": f"data:image/png;base64,{'A' * 1_400_000}"}, "larger than 1 MB, the limit"),
@@ -238,6 +240,28 @@ def test_a_run_ends_when_its_caller_goes(address, backend):
     finally:
         backend.step_s = 0.0
     assert not backend.lock.locked()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "sentence"),
+    [
+        (b"", 400, "is not JSON"),
+        (b"\xff", 400, "is not JSON"),
+        (b"[" * 100_000, 400, "is not JSON"),
+        (b'{"a":' * 30 + b"1" + b"}" * 30, 400, "nested more than"),
+        (b"[]", 400, "no message of JSON-RPC"),
+        (b'{"jsonrpc": "2.0"}', 400, "no message of JSON-RPC"),
+        (b'{"jsonrpc": "2.0", "id": true, "method": "ping"}', 400, '"id" of this message is of the wrong type'),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": []}', 400, "send an object"),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"x": NaN}}', 400, "is not JSON"),
+        (b" " * 1_500_000, 413, "larger than 1.43 MB, the limit"),
+    ],
+)
+def test_what_is_no_message_is_told_so_in_a_sentence(address, body, status, sentence):
+    headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+    with httpx.Client(verify=False, timeout=30) as client:
+        answer = client.post(f"{address}{PATH}/", content=body, headers=headers)
+    assert answer.status_code == status and sentence in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
