@@ -245,7 +245,7 @@ def part_tensors(name: str, header: Header, prefix: str) -> dict[str, TensorInfo
     """The tensors of one part, their keys without its prefix."""
     tensors = {key.removeprefix(prefix): info for key, info in header.items() if key.startswith(prefix)}
     if name == "text_encoder" and (outside := header.get(outer_projection(prefix))) is not None:
-        tensors["text_projection.weight"] = TensorInfo(outside.dtype, outside.shape[::-1])
+        tensors["text_projection.weight"] = TensorInfo(outside.dtype, outside.shape[::-1], outside.offset)
     return tensors
 
 

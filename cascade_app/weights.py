@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -31,10 +31,11 @@ WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")  # what a network can be loaded fr
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a file: its dtype as the format names it, and its shape."""
+    """One tensor of a file: its dtype as the format names it, its shape, and the byte of the file where it begins."""
 
     dtype: str
     shape: tuple[int, ...]
+    offset: int = field(default=0, compare=False)
 
     @property
     def is_weight(self) -> bool:
@@ -83,19 +84,19 @@ def _read(path: Path, size: int, _mtime_ns: int) -> Header:
     entries.pop("__metadata__", None)
     if not entries:
         raise CheckpointDamaged(f"{_brief(path)} holds no tensors. Copy it again.")
-    return MappingProxyType(_checked(path, entries, size - 8 - length))
+    return MappingProxyType(_checked(path, entries, 8 + length, size))
 
 
-def _checked(path: Path, entries: Mapping[str, Any], data_bytes: int) -> dict[str, TensorInfo]:
+def _checked(path: Path, entries: Mapping[str, Any], data_start: int, size: int) -> dict[str, TensorInfo]:
     """The tensors of a header whose offsets tile the file's data exactly, as the format demands."""
     tensors, spans = {}, []
     for name, entry in entries.items():
         info, span = _entry(entry)
         if info is None:
             raise _damaged(path, f'its header describes no valid tensor under "{name[:80]}"')
-        tensors[name] = info
+        tensors[name] = replace(info, offset=data_start + span[0])
         spans.append(span)
-    position = 0
+    position, data_bytes = 0, size - data_start
     for begin, end in sorted(spans):
         if begin != position:
             raise _damaged(path, "the offsets in its header leave gaps or overlap")

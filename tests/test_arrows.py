@@ -46,7 +46,8 @@ TORCH_ROOMS = {"diffusion", "runtime", "training", "bench"}
 LIBRARIES: Mapping[str, set[str]] = {
     **dict.fromkeys(("gradio", "gradio_client"), {"ui", "cascade_app.serving.api", "app"}),
     **dict.fromkeys(("torch", "torchvision", "accelerate", "safetensors"), TORCH_ROOMS),
-    **dict.fromkeys(("diffusers", "transformers"), {"cascade_app.runtime.loader", "training", "bench"}),
+    **dict.fromkeys(("diffusers", "transformers"), {"cascade_app.runtime.checker", "training", "bench"}),
+    "tokenizers": {"cascade_app.runtime.tokenizer", "training"},
     "sqlite3": {"gallery"},
 }
 OUT_OF_REACH_OF_UI = {"runtime", "diffusion"}
@@ -175,6 +176,8 @@ def test_files_stay_short(path: Path):
         ("cascade_app.diffusion.sampler", "import cascade_app.serving.local"),
         ("cascade_app.diffusion.sampler", "def late():\n    from diffusers import UNet2DModel"),
         ("cascade_app.runtime.manager", "from transformers import CLIPTokenizer"),
+        ("cascade_app.runtime.loader", "from diffusers import StableCascadeUNet"),
+        ("cascade_app.runtime.loader", "import tokenizers"),
         ("cascade_app.runtime.manager", "import sqlite3"),
         ("cascade_app.runtime.manager", "from cascade_app.gallery import store"),
         ("cascade_app.runtime.manager", "from cascade_app.training import loop"),
@@ -222,7 +225,7 @@ _SKELETON = dict.fromkeys(
         ("cascade_app.ui.blocks", "import gradio\nfrom cascade_app.serving import backend\nfrom . import form"),
         ("cascade_app.serving.api", "import gradio"),
         ("cascade_app.serving.local", "def load():\n    from cascade_app.runtime.manager import PipelineManager"),
-        ("cascade_app.runtime.loader", "import diffusers, torch\nfrom cascade_app.diffusion import sampler"),
+        ("cascade_app.runtime.loader", "import safetensors, torch\nfrom cascade_app.diffusion import sampler"),
         ("cascade_app.diffusion.sampler", "import torch\nfrom cascade_app import errors"),
         ("cascade_app.gallery.store", "import sqlite3\nfrom .png import encode_png\nfrom ..events import Event"),
         ("cascade_app.training.loop", "import diffusers, torch\nfrom cascade_app.runtime.loader import load"),
@@ -249,3 +252,25 @@ def test_nothing_heavy_is_imported_with_it(module: str):
     code = f"import sys, {module}; print(*({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+PICTURE = """
+import sys
+import app
+from cascade_app.request import GenerationRequest
+from cascade_app.serving.local import LocalBackend
+from cascade_app.settings import Settings
+
+backend = LocalBackend(Settings(device="cpu"))
+backend.load()
+request = GenerationRequest(prompt="a (red:1.2) boat", prior_steps=2, decoder_steps=1, width=192, height=192)
+assert [event for event in backend.generate(request) if type(event).__name__ == "ImageReady"]
+print(*({"diffusers", "transformers", "accelerate", "sympy", "torch._dynamo"} & set(sys.modules)))
+"""
+
+
+def test_the_running_app_imports_no_library_of_models():
+    """Each of them would cost the process some hundred megabytes; torch's compiler comes in by surprising ways."""
+    done = subprocess.run([sys.executable, "-c", PICTURE], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().splitlines()[-1:] in ([], [""]), done.stdout

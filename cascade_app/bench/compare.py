@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the benchmark; returns what it prints."""
     arguments = _arguments(argv)
     measure.begin(arguments.threads)
-    from cascade_app.bench.weights import checkpoint_folder
-
     if arguments.alone:
         return _alone(arguments)
+    from cascade_app.bench.weights import checkpoint_folder
+
     with checkpoint_folder(arguments.checkpoint) as folder:
         name, arguments.checkpoint = arguments.checkpoint, folder
         with measure.told("Loading"):

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from cascade_app.catalogue import POCKET_DIR, CheckpointSpec, find_checkpoint, read_json
-from cascade_app.layouts import PARTS, WEIGHTS
+from cascade_app.layouts import CLASSES, PARTS, WEIGHTS
 from cascade_app.published import SCHEDULER_CONFIG
 from cascade_app.runtime.loader import build_empty
 
@@ -65,7 +65,7 @@ def write_random_checkpoint(spec: CheckpointSpec, folder: Path) -> Path:
             continue
         path.parent.mkdir(exist_ok=True)
         network = build_empty(name, config)
-        (path.parent / "config.json").write_text(json.dumps({**config, **_class_of(name, network)}))
+        (path.parent / "config.json").write_text(json.dumps({**config, **_class_of(name)}))
         save_file(_random_tensors(network), path, metadata={"format": "pt"})
     shutil.copytree(POCKET_DIR / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     scheduler = spec.companions.get("scheduler")
@@ -78,8 +78,8 @@ def write_random_checkpoint(spec: CheckpointSpec, folder: Path) -> Path:
     return folder
 
 
-def _class_of(name: str, network: torch.nn.Module) -> dict[str, Any]:
-    return {"architectures": [type(network).__name__]} if name == "text_encoder" else {"_class_name": type(network).__name__}
+def _class_of(name: str) -> dict[str, Any]:
+    return {"architectures": [CLASSES[name]]} if name == "text_encoder" else {"_class_name": CLASSES[name]}
 
 
 def _random_tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -51,8 +51,8 @@ def encode_prompts(tokenizer: Any, text_encoder: Any, prompts: list[str]) -> Pro
     Gradients flow if the caller allows them. What lies beyond the tokenizer's length is cut; `cut_at` tells where.
 
     Args:
-        tokenizer: a CLIPTokenizer with `model_max_length` L.
-        text_encoder: a CLIPTextModelWithProjection, width D, projection P.
+        tokenizer: a ClipTokenizer, or transformers' CLIPTokenizer, with `model_max_length` L.
+        text_encoder: a TextEncoder, or transformers' CLIPTextModelWithProjection, width D, projection P.
         prompts: B strings, read as they are: brackets are no weights here.
     """
     ids, masks = zip(*(_padded(tokenizer, ids) for ids in tokenizer(prompts, verbose=False).input_ids), strict=True)

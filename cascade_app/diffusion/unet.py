@@ -1,11 +1,11 @@
-"""Our walk over diffusers' `StableCascadeUNet`: prepare once a run, predict once a step.
+"""The walk over Stage C and Stage B: prepare once a run, predict once a step.
 
 Stage C and Stage B are sequences of three block kinds: residual (C), timestep (T) and attention (A). What does not
 depend on the latents is the same at every step and computed once by `prepare`: the conditioning tokens' keys and values in
 each attention block, the factor and offset of each timestep block for every step, the maps of the image conditioning. `predict`
-then walks the blocks. Both together equal `StableCascadeUNet.forward` (tests/diffusion/test_unet.py).
+then walks the blocks. Both together equal diffusers' `StableCascadeUNet.forward` (tests/diffusion/test_unet.py).
 
-The walk knows blocks by their parts, not their classes, so that this package needs nothing of diffusers. Timesteps stay float32
+The walk knows blocks by their parts, not their classes: those of `networks.py` and diffusers' own both do. Timesteps stay float32
 until the embedding is made: cast to 16 bits before, it would be off by up to 0.6.
 """
 
@@ -93,7 +93,7 @@ def prepare(
     """Compute everything that a run's steps have in common.
 
     Args:
-        unet: a StableCascadeUNet in eval mode.
+        unet: a CascadeUNet, or diffusers' StableCascadeUNet, in eval mode.
         conditioning: of N rows, on the UNet's device, any float dtype.
         ratios: (S,) float32, the ratio the network is told at each step.
         size: (h, w) of the latents.

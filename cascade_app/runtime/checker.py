@@ -1,6 +1,7 @@
 """The image checker: whether a picture shows what it should not, by Stable Diffusion's CLIP-based safety checker.
 
-Finds its weights in a folder or on the hub, and answers for pictures. What follows from an answer is `serving/safe.py`'s.
+Finds its weights in a folder or on the hub, and answers for pictures. What follows from an answer is `serving/safe.py`'s. The
+only place of a running app that imports diffusers and transformers, and only where a checker is asked for.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import torch
 from huggingface_hub import snapshot_download
 from PIL import Image
 
-from cascade_app.errors import CheckpointNotFound
-from cascade_app.runtime.loader import load_safety_checker
+from cascade_app.errors import CheckpointDamaged, CheckpointNotFound
 
 FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
 
@@ -50,3 +50,24 @@ def load_checker(name: str, *, fetch: bool) -> ImageChecker:
         except Exception as error:  # a name that is none, no such repository, no network, a full disk: each of another kind
             raise CheckpointNotFound("The weights of the image checker are not at hand.") from error
     return ImageChecker(*load_safety_checker(folder))
+
+
+def load_safety_checker(folder: Path) -> tuple[Any, Any]:
+    """A CLIP-based safety checker in diffusers' layout and the processor of its pictures, on the CPU.
+
+    Raises:
+        CheckpointDamaged: a file is missing or is not what its name says.
+    """
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPImageProcessor
+
+    try:
+        processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+        checker, told = StableDiffusionSafetyChecker.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # of many kinds, one for each way in which a file can be wrong
+        raise CheckpointDamaged(f"{folder.name}/ holds no safety checker that can be read. Copy it again.") from error
+    if lacking := sorted(told["missing_keys"]):
+        raise CheckpointDamaged(f"{folder.name}/ lacks {lacking[0]} of the safety checker. Copy it again.")
+    return checker.eval().requires_grad_(False), processor

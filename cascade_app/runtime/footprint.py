@@ -33,7 +33,7 @@ class UNetCount:
 
 
 def count_unet(config: Mapping[str, Any]) -> UNetCount:
-    """Count a StableCascadeUNet's parameters from its config."""
+    """Count a UNet's parameters from its config."""
     widths = list(config["block_out_channels"])
     blocks, prepare = _block_parameters(config)
     outside = _outside_parameters(config, widths)

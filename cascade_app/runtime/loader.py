@@ -1,8 +1,8 @@
-"""From a checkpoint's facts to its networks: the only place that knows diffusers' and transformers' model classes.
+"""From a checkpoint's facts to its networks, whatever the files they lie in.
 
 A network is built without memory, every tensor it asks for is looked up in the files' headers, and only when all of them
-are there in the right shape is it filled with them: mapped, not copied, in the dtype it runs in. Reads safetensors only,
-from this machine only, and gives whole checkpoints or an error that names the file.
+are there in the right shape is it filled with them, in the dtype it runs in. Reads safetensors only, from this machine only,
+and gives whole checkpoints or an error that names the file.
 """
 
 from __future__ import annotations
@@ -13,33 +13,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.unets.unet_stable_cascade import StableCascadeUNet
-from diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model import PaellaVQModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from cascade_app.catalogue import CheckpointSpec, PartFacts, Source, brief, read_json
+from cascade_app.diffusion.configs import TextConfig, UNetConfig, VQGANConfig, config_from
+from cascade_app.diffusion.networks import VQGAN, CascadeUNet
 from cascade_app.diffusion.preview import Previewer, fit_to_vqgan, most_visible_directions
 from cascade_app.diffusion.schedule import CosineSchedule
+from cascade_app.diffusion.text_encoder import TextEncoder
 from cascade_app.errors import CheckpointDamaged, CheckpointNotFound
 from cascade_app.layouts import PARTS, WEIGHTS, stored_weights
 from cascade_app.published import SCHEDULER_CONFIG
 from cascade_app.recognise import what_it_is
-from cascade_app.runtime.single_file import TensorRef, files_of, refs_in_file, refs_in_folder
+from cascade_app.runtime.reading import DTYPES, read_tensors
+from cascade_app.runtime.single_file import TensorRef, refs_in_file, refs_in_folder
+from cascade_app.runtime.tokenizer import load_tokenizer
 from cascade_app.weights import WEIGHT_DTYPES, read_header
 
 Preview = Callable[[Tensor], Tensor]  # (B, C, H, W) latents -> (B, 3, h, w), about [0, 1]
 
-_CLASSES: Mapping[str, Any] = {
-    "text_encoder": CLIPTextModelWithProjection,
-    "prior": StableCascadeUNet,
-    "decoder": StableCascadeUNet,
-    "vqgan": PaellaVQModel,
+_NETWORKS: Mapping[str, tuple[Any, Any]] = {
+    "text_encoder": (TextEncoder, TextConfig),
+    "prior": (CascadeUNet, UNetConfig),
+    "decoder": (CascadeUNet, UNetConfig),
+    "vqgan": (VQGAN, VQGANConfig),
 }
-# Files up to this size are copied rather than mapped: a mapped file must not be written to while it is in use, and who
-# trains a small checkpoint does just that.
-COPIED_BYTES = 64_000_000
 _LARGEST_NUMBER = 1_000_000  # in a config; a hostile one could ask for more blocks than fit anywhere
 _MOST_LAYERS = 256
 _COUNTED = ("layers", "levels", "blocks", "mappers", "patch_size", "scale_factor")  # what there is that many of, or its square
@@ -82,7 +81,7 @@ def load_checkpoint(
     _check_all_there(spec)
     scheduler_config = _scheduler_config(spec.companions.get("scheduler"))
     _check_schedule(scheduler_config)
-    tokenizer = _load_tokenizer(spec.companions["tokenizer"].path, spec.parts["text_encoder"])
+    tokenizer = load_tokenizer(spec.companions["tokenizer"].path, spec.parts["text_encoder"].config)
     shared = shared or {}
     # One after another: each part is read by all of torch's threads when its numbers are checked, and two at once were slower.
     loaded = {name: shared.get(spec.parts[name].source.key) or load_part(spec.parts[name], dtype=dtype) for name in PARTS}
@@ -131,14 +130,12 @@ def build_empty(name: str, config: Mapping[str, Any], label: str = "") -> Any:
     Raises:
         CheckpointDamaged: the config describes nothing that can be built.
     """
-    part_class, label = _CLASSES[name], label or f"{name}/"
+    (network, kind), label = _NETWORKS[name], label or f"{name}/"
     try:
         _check_plausible(config)
         with torch.device("meta"):
-            if part_class is CLIPTextModelWithProjection:
-                return part_class(CLIPTextConfig.from_dict(dict(config)))
-            return part_class.from_config({key: value for key, value in config.items() if not key.startswith("_")})
-    except Exception as error:  # whatever the libraries raise on numbers that do not go together, in their many ways
+            return network(config_from(kind, config))
+    except Exception as error:  # torch has many ways to say that numbers do not go together
         lines = str(error).strip().splitlines()
         reason = lines[0][:160] if lines else type(error).__name__
         raise CheckpointDamaged(f"The config of {label} describes no network ({reason}). Copy the checkpoint again.") from error
@@ -208,7 +205,7 @@ def _check_tensors(expected: Mapping[str, Tensor], refs: Mapping[str, TensorRef]
                 f"{label} does not fit its own config: {key} is {_sides(ref.shape)} in the file, "
                 f"and the config asks for {_sides(tensor.shape)}. Copy the checkpoint again."
             )
-        if tensor.is_floating_point() and ref.dtype not in WEIGHT_DTYPES:
+        if ref.dtype not in (WEIGHT_DTYPES if tensor.is_floating_point() else DTYPES):
             raise CheckpointDamaged(
                 f"{label} stores {key} as {ref.dtype}; only {', '.join(WEIGHT_DTYPES)} can be used. Get it in one of these."
             )
@@ -219,13 +216,8 @@ def _sides(shape: Iterable[int]) -> str:
 
 
 def _fill(network: Any, refs: Mapping[str, TensorRef], dtype: torch.dtype, label: str) -> None:
-    expected = network.state_dict()
-    used = {key: refs[key] for key in expected}
-    handles = {}
     try:
-        for file in files_of(used):
-            handles[file] = safe_open(file, framework="pt")
-        tensors = {key: _read(handles[ref.file], ref, dtype) for key, ref in used.items()}
+        tensors = read_tensors({key: refs[key] for key in network.state_dict()}, dtype)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is truncated or was changed"
         raise CheckpointDamaged(f"{label} cannot be read: {reason}. Copy it again.") from error
@@ -233,21 +225,6 @@ def _fill(network: Any, refs: Mapping[str, TensorRef], dtype: torch.dtype, label
     if odd:
         raise CheckpointDamaged(f"{label} holds numbers that are none (NaN or infinite) in {odd}. Copy the checkpoint again.")
     network.load_state_dict(tensors, assign=True)
-    for name, buffer in list(network.named_buffers()):
-        if buffer.is_meta and name.endswith("position_ids"):  # computed, not stored
-            owner = network.get_submodule(name.rpartition(".")[0])
-            owner.position_ids = torch.arange(buffer.shape[-1]).expand(buffer.shape)
-
-
-def _read(handle: Any, ref: TensorRef, dtype: torch.dtype) -> Tensor:
-    tensor = handle.get_tensor(ref.key)
-    if ref.third is not None:
-        tensor = tensor.chunk(3)[ref.third]
-    if ref.transposed:
-        tensor = tensor.T.contiguous()
-    if tensor.is_floating_point():
-        tensor = tensor.to(dtype)
-    return tensor.clone() if ref.file.stat().st_size <= COPIED_BYTES else tensor
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -267,28 +244,6 @@ def _check_schedule(config: Mapping[str, Any]) -> None:
         raise CheckpointDamaged(f"scheduler/scheduler_config.json holds what is no number ({error}). Restore it.") from error
 
 
-def _load_tokenizer(folder: Path, text_encoder: PartFacts) -> CLIPTokenizer:
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # the tokenizers library raises plain Exception for a bad file
-        raise CheckpointDamaged(f"{folder.name}/ holds no readable CLIP tokenizer. Copy the checkpoint again.") from error
-    words, places = text_encoder.config.get("vocab_size"), text_encoder.config.get("max_position_embeddings")
-    if not isinstance(tokenizer.model_max_length, (int, float)) or not tokenizer.model_max_length >= 3:
-        raise CheckpointDamaged(f"{folder.name}/ leaves no room for a prompt (model_max_length). Copy the checkpoint again.")
-    if isinstance(words, int) and len(tokenizer) > words:
-        raise CheckpointDamaged(
-            f"{folder.name}/ knows {len(tokenizer):,} words and the text encoder {words:,}: they do not belong together."
-        )
-    if isinstance(places, int) and tokenizer.model_max_length > _LARGEST_NUMBER:  # its files do not say how many
-        tokenizer.model_max_length = places
-    if isinstance(places, int) and tokenizer.model_max_length > places:
-        raise CheckpointDamaged(
-            f"{folder.name}/ makes {tokenizer.model_max_length:,} tokens of a prompt and the text encoder takes {places:,}: "
-            "they do not belong together."
-        )
-    return tokenizer
-
-
 def _load_previewer(source: Source | None, device: torch.device, dtype: torch.dtype) -> Preview | None:
     if source is None or source.path is None:
         return None
@@ -304,24 +259,3 @@ def _load_previewer(source: Source | None, device: torch.device, dtype: torch.dt
         raise CheckpointDamaged(f"{path.name} does not hold a previewer. Copy it again, or remove it.") from error
     # Weights come and go by placement; the previewer, which no placement counts, follows the latents.
     return lambda latents: previewer.to(latents.device)(latents.to(dtype, memory_format=torch.channels_last)).float()
-
-
-def load_safety_checker(folder: Path) -> tuple[Any, Any]:
-    """A CLIP-based safety checker in diffusers' layout and the processor of its pictures, on the CPU.
-
-    Raises:
-        CheckpointDamaged: a file is missing or is not what its name says.
-    """
-    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-    from transformers import CLIPImageProcessor
-
-    try:
-        processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-        checker, told = StableDiffusionSafetyChecker.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except Exception as error:  # of many kinds, one for each way in which a file can be wrong
-        raise CheckpointDamaged(f"{folder.name}/ holds no safety checker that can be read. Copy it again.") from error
-    if lacking := sorted(told["missing_keys"]):
-        raise CheckpointDamaged(f"{folder.name}/ lacks {lacking[0]} of the safety checker. Copy it again.")
-    return checker.eval().requires_grad_(False), processor

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import psutil
@@ -282,8 +282,7 @@ class PipelineManager:
 
 def part_facts(part: torch.nn.Module) -> LoadedPart:
     """Bytes in 16 bit and config of a loaded part."""
-    config = part.config.to_dict() if hasattr(part.config, "to_dict") else dict(part.config)
-    return LoadedPart(2 * sum(parameter.numel() for parameter in part.parameters()), config)
+    return LoadedPart(2 * sum(parameter.numel() for parameter in part.parameters()), asdict(part.config))
 
 
 def host_bytes() -> int:

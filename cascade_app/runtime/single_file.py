@@ -7,8 +7,8 @@ one tensor, `attn.out_proj` for `to_out.0`, Stage B's `clip_mapper` for `clip_tx
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cascade_app.recognise import outer_projection, part_tensors
@@ -22,6 +22,7 @@ class TensorRef:
     Attributes:
         file, key: where it lies.
         shape, dtype: what will be read, after cutting and transposing.
+        offset: the byte of the file where it begins, before cutting.
         third: which third of the stored rows it is (queries, keys, values), None for all of it.
         transposed: stored with rows and columns exchanged.
     """
@@ -30,6 +31,7 @@ class TensorRef:
     key: str
     shape: tuple[int, ...]
     dtype: str
+    offset: int
     third: int | None = None
     transposed: bool = False
 
@@ -47,20 +49,21 @@ def refs_in_file(name: str, path: Path, prefix: str) -> dict[str, TensorRef]:
         if prefix + key in header:
             refs.update(_renamed(name, key, _ref(path, prefix + key, info)))
         else:
-            refs[key] = TensorRef(path, outer_projection(prefix), info.shape, info.dtype, transposed=True)
+            refs[key] = TensorRef(path, outer_projection(prefix), info.shape, info.dtype, info.offset, transposed=True)
     return refs
 
 
 def _ref(file: Path, key: str, info: TensorInfo) -> TensorRef:
-    return TensorRef(file, key, info.shape, info.dtype)
+    return TensorRef(file, key, info.shape, info.dtype, info.offset)
 
 
 def _renamed(name: str, key: str, ref: TensorRef) -> Iterator[tuple[str, TensorRef]]:
     if name in ("prior", "decoder"):
-        if match := re.fullmatch(r"(.*\.attention\.)attn\.in_proj_(weight|bias)", key):
+        match = re.fullmatch(r"(.*\.attention\.)attn\.in_proj_(weight|bias)", key)
+        if match and ref.shape and ref.shape[0] % 3 == 0:
             for third, letter in enumerate("qkv"):
                 shape = (ref.shape[0] // 3, *ref.shape[1:])
-                yield f"{match[1]}to_{letter}.{match[2]}", TensorRef(ref.file, ref.key, shape, ref.dtype, third=third)
+                yield f"{match[1]}to_{letter}.{match[2]}", replace(ref, shape=shape, third=third)
             return
         key = re.sub(r"\.attention\.attn\.(to_[qkv])\.", r".attention.\1.", key)  # as ComfyUI saves it
         key = key.replace(".attention.attn.out_proj.", ".attention.to_out.0.")
@@ -69,8 +72,3 @@ def _renamed(name: str, key: str, ref: TensorRef) -> Iterator[tuple[str, TensorR
     elif name == "vqgan" and key == "vquantizer.codebook.weight":
         key = "vquantizer.embedding.weight"
     yield key, ref
-
-
-def files_of(refs: Mapping[str, TensorRef]) -> list[Path]:
-    """The files that `refs` lie in."""
-    return sorted({ref.file for ref in refs.values()})

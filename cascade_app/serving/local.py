@@ -58,7 +58,7 @@ class LocalBackend:
             self._status = BackendStatus("ready", "Ready.")
 
     def _load(self) -> None:
-        self._status = BackendStatus("loading", "Loading PyTorch and diffusers.")
+        self._status = BackendStatus("loading", "Loading PyTorch.")
         from cascade_app.runtime.fetching import fetch
         # Read when torch starts its threads. Waiting threads that spin hold up those they wait for where cores are shared: a
         # picture took 9 to 37 s instead of 1.4 s beside three busy processes on two cores.

@@ -12,8 +12,16 @@ import warnings
 import numpy
 import pytest
 import torch
-from diffusers import DDPMScheduler, DDPMWuerstchenScheduler, StableCascadeDecoderPipeline, StableCascadePriorPipeline
+from diffusers import (
+    DDPMScheduler,
+    DDPMWuerstchenScheduler,
+    StableCascadeDecoderPipeline,
+    StableCascadePriorPipeline,
+    StableCascadeUNet,
+)
+from diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model import PaellaVQModel
 from diffusers.schedulers.scheduling_ddpm import betas_for_alpha_bar
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from cascade_app.catalogue import find_checkpoint
 from cascade_app.diffusion.conditioning import encode_prompts
@@ -57,14 +65,22 @@ def scheduler_of(loaded):
 def pipelines(loaded):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        common = {"tokenizer": loaded.tokenizer, "text_encoder": loaded.text_encoder, "scheduler": scheduler_of(loaded)}
-        prior = StableCascadePriorPipeline(**common, prior=loaded.prior)
-        decoder = StableCascadeDecoderPipeline(**common, decoder=loaded.decoder, vqgan=loaded.vqgan)
+        text = {"tokenizer": read(CLIPTokenizer, loaded, "tokenizer"), "scheduler": scheduler_of(loaded)}
+        text["text_encoder"] = read(CLIPTextModelWithProjection, loaded, "text_encoder", dtype=torch.float32)
+        unets = {name: read(StableCascadeUNet, loaded, name, torch_dtype=torch.float32) for name in ("prior", "decoder")}
+        vqgan = read(PaellaVQModel, loaded, "vqgan", torch_dtype=torch.float32)
+        prior = StableCascadePriorPipeline(**text, prior=unets["prior"])
+        decoder = StableCascadeDecoderPipeline(**text, decoder=unets["decoder"], vqgan=vqgan)
     for pipeline in (prior, decoder):
         pipeline.set_progress_bar_config(disable=True)
         # For the same reason they are given the ratio in float64, not read back from the rounded product.
         pipeline.get_timestep_ratio_conditioning = exact_ratio
     return prior, decoder
+
+
+def read(library_class, loaded, name, **options):
+    """A part as the library's own class reads it, from the folder that ours was read from."""
+    return library_class.from_pretrained(loaded.spec.folder / name, **options)
 
 
 def exact_ratio(step, _alphas):

@@ -16,7 +16,7 @@ from transformers import CLIPTextModelWithProjection
 
 from cascade_app.catalogue import find_checkpoint
 from cascade_app.errors import CheckpointDamaged, CheckpointError
-from cascade_app.runtime import loader
+from cascade_app.runtime import reading
 from cascade_app.runtime.generate import generate
 from cascade_app.runtime.loader import load_checkpoint, load_part
 from cascade_app.runtime.manager import PipelineManager
@@ -350,7 +350,7 @@ def test_large_files_are_mapped_and_small_ones_copied(small_folder, monkeypatch)
         return False
 
     assert not mapped(load(small_folder).prior), "a small file may be written again while it is in use"
-    monkeypatch.setattr(loader, "COPIED_BYTES", 0)
+    monkeypatch.setattr(reading, "COPIED_BYTES", 0)
     assert mapped(load(small_folder).prior)
 
 
@@ -359,7 +359,7 @@ def test_loaded_networks_equal_those_of_the_libraries(small_folder):
     assert same(StableCascadeUNet.from_pretrained(small_folder / "prior"), loaded.prior)
     theirs = CLIPTextModelWithProjection.from_pretrained(small_folder / "text_encoder")
     assert same(theirs, loaded.text_encoder)
-    words = loaded.tokenizer("a red sun", return_tensors="pt").input_ids
+    words = torch.tensor([loaded.tokenizer("a red sun").input_ids])
     assert torch.equal(theirs(words).text_embeds, loaded.text_encoder(words).text_embeds)
     assert not any(module.training for module in loaded.prior.modules())
     assert not any(parameter.requires_grad for parameter in loaded.text_encoder.parameters())
