@@ -64,6 +64,7 @@ def serve(settings: Settings, temporary: Temporary) -> int:
     from cascade_app.gallery.gallery import Gallery
     from cascade_app.gallery.limits import Limits
     from cascade_app.gallery.reading import UploadLimits
+    from cascade_app.serving import unread
     from cascade_app.serving.front import front
     from cascade_app.serving.metrics import Metrics
     from cascade_app.serving.pictures import app_options
@@ -108,9 +109,10 @@ def serve(settings: Settings, temporary: Temporary) -> int:
     stop = _stop_on_signals()
     print(f"Cascade Studio is at {address}", flush=True)
     backend.start()
-    swept = every(SWEEP_S, temporary.sweep, gallery.clear_abandoned)
+    sweeping = every(SWEEP_S, temporary.sweep, gallery.clear_abandoned), every(unread.SWEEP_S, unread.Unread(blocks).sweep)
     stop.wait()
-    swept.set()
+    for swept in sweeping:
+        swept.set()
     end(backend, blocks)
     gallery.close()
     return 0

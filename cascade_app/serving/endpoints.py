@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from cascade_app import explore
 from cascade_app.catalogue import CheckpointSpec
-from cascade_app.events import Event, Finished, ImageSaved, RunStarted
+from cascade_app.events import Event, Finished, ImageSaved, Notice, RunStarted
 from cascade_app.gallery.png import read_record
 from cascade_app.gallery.store import record
 from cascade_app.plan import GenerationPlan
@@ -33,7 +33,10 @@ from cascade_app.words import styled
 from cascade_app.work import WHOLE, Work
 
 REQUIRED: Any = object()
-MADE = "What was made: files, seed, seeds, width, height, checkpoint, prompts as they were sent, and seconds for each stage."
+MADE = (
+    "What was made: files, seed, seeds, width, height, checkpoint, prompts as they were sent, notes in sentences, and seconds "
+    "for each stage."
+)
 _TYPES: dict[str, Any] = {"text": str, "int": int, "float": float, "choice": str}
 Values = Mapping[str, Any]
 
@@ -148,6 +151,7 @@ def _vary(spec: CheckpointSpec) -> Endpoint:
 def run(backend: Backend, store: HandOver, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event | Made]:
     """The events of a run that hands its pictures over, and after them what was made. Closing it stops the run."""
     saved: list[ImageSaved] = []
+    notes: list[str] = []
     seconds: dict[str, float] = {}
     plan: GenerationPlan | None = None
     with closing(record(backend.generate(request, work), store)) as events:
@@ -157,6 +161,8 @@ def run(backend: Backend, store: HandOver, request: GenerationRequest, work: Wor
                     plan = event.plan
                 case ImageSaved():
                     saved.append(event)
+                case Notice():
+                    notes.append(event.message)
                 case Finished():
                     seconds = dict(event.seconds)
             yield event
@@ -171,6 +177,7 @@ def run(backend: Backend, store: HandOver, request: GenerationRequest, work: Wor
             "height": plan.height if plan else None,
             "checkpoint": plan.checkpoint_name if plan else request.checkpoint,
             "prompts": [words.prompt for words in plan.words] if plan else [],
+            "notes": notes,
             "seconds": seconds,
         },
     )

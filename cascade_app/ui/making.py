@@ -76,9 +76,9 @@ class Making(Elements):
         except CascadeError as error:
             yield self._turned_away(error.message)
             return
+        left = hung_up()
+        caller = replace(caller_of(http), gone=lambda: turn.cancelled >= number or left())
         try:
-            left = hung_up()
-            caller = replace(caller_of(http), gone=lambda: turn.cancelled >= number or left())
             made = self._commission(album, turn.wanted, controls)
             with closing(self._views(made, album, asked_by(caller, self.backend))) as views:
                 for view in views:
@@ -91,7 +91,14 @@ class Making(Elements):
                     yield self._updates(album, view, notices) | self._of_form(view, turn.wanted, controls[:2])
             yield self._cancelled(album, table)
         except Exception as error:  # the border: nothing may reach a user but a sentence
-            yield {**self._at_rest(album, table), self.prompt.message: markup.message(sentence_of(error))}
+            yield self._failed(album, table, sentence_of(error, caller.request_id))
+
+    def _failed(self, album: Album, table: Table, sentence: str) -> Updates:
+        """What was there before, if the gallery can still be read, and the sentence."""
+        try:
+            return {**self._at_rest(album, table), self.prompt.message: markup.message(sentence)}
+        except CascadeError:  # the gallery is the trouble: the sentence is about that already
+            return self._turned_away(sentence)
 
     def _commission(self, album: Album, wanted: Wanted, controls: list[Any]) -> Commission:
         n, m = len(self.variations.inputs), len(self.grid.inputs)
@@ -131,7 +138,7 @@ class Making(Elements):
         return updates
 
     def _finished(self, album: Album, view: View, table: Table) -> Updates:
-        table = table.with_(tuple(one.id for one in view.easel.prints), axes=view.easel.axes)
+        table = table.with_(tuple(one.id for one in view.easel.prints if one.id), axes=view.easel.axes)
         return {**self.running(False), **self.lay(album, table, clock=view.easel.clock), **self.row(album)}
 
     def plan_grid(self, *sent: Any) -> str:

@@ -20,7 +20,7 @@ def quick(monkeypatch):
 
 
 def test_a_short_soak(quick, capsys):
-    result = soak.main(["--clients", "31", "--seconds", "6", "--drain", "60", "--warm-up", "0", "--steps", "1+1"])
+    result = soak.main(["--clients", "31", "--seconds", "6", "--drain", "240", "--warm-up", "0", "--steps", "1+1"])
     assert result["benchmark"] == "soak" and f'"answers": {result["answers"]}' in capsys.readouterr().out
     assert result["lost"] == 0 and result["errors"] == {} and result["exit_status"] == 0
     assert set(result["given_up"]) == set(soak.BAD), "one client of each kind that misbehaves"

@@ -204,7 +204,7 @@ def test_a_second_tab_hears_its_place_and_a_closed_tab_frees_the_engine(open_pag
     expect(first.locator("#easel .cs-cell[data-progress=active]")).to_be_visible()
     generate(second)
     expect(second.locator("#easel .cs-stage")).to_have_attribute("data-state", "waiting")
-    expect(second.locator("#easel .cs-headline")).to_contain_text("Another picture is being made")
+    expect(second.locator("#easel .cs-headline")).to_contain_text("1st of 1 in the queue")
     first.close()
     expect(second.locator("#easel .cs-stage")).to_have_attribute(
         "data-state", re.compile("running|done"), timeout=6_000

@@ -25,7 +25,7 @@ def test_a_hosted_space_is_reachable_from_outside(monkeypatch, variables, host):
     assert app.hosted(Settings.from_env()).host == host
 
 
-def test_a_bad_setting_is_a_sentence_and_status_2(monkeypatch, capsys):
+def test_a_bad_setting_is_a_sentence_and_status_2(monkeypatch, capfd):
     monkeypatch.setenv("CASCADE_DTYPE", "float8")
     assert app.main() == 2
-    assert capsys.readouterr().err.startswith('CASCADE_DTYPE is "float8"')
+    assert capfd.readouterr().err.startswith('CASCADE_DTYPE is "float8"')
