@@ -86,8 +86,22 @@ def fit_to_vqgan(vqgan: Any) -> LinearMap:
     colours = functional.avg_pool2d(pictures, pictures.shape[-1] // latents.shape[-1])
     inputs = latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1])
     inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
-    solution = torch.linalg.lstsq(inputs, colours.permute(0, 2, 3, 1).reshape(-1, 3)).solution  # (C + 1, 3)
+    solution = _solve(inputs.T @ inputs, inputs.T @ colours.permute(0, 2, 3, 1).reshape(-1, 3))  # (C + 1, 3)
     return LinearMap(solution[:-1].T.contiguous().to(parameter.device), solution[-1].to(parameter.device))
+
+
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """X of matrix @ X = right by Gauss and Jordan, for a few well-conditioned unknowns: (N, N), (N, M) -> (N, M) float32.
+
+    LAPACK would do it too, but the pages of its code stay in memory: 14 MB for five unknowns.
+    """
+    rows = torch.cat([matrix, right], dim=1).double()
+    for pivot in range(len(rows)):
+        rows[pivot] = rows[pivot] / rows[pivot, pivot]
+        factors = rows[:, pivot].clone()
+        factors[pivot] = 0
+        rows = rows - factors[:, None] * rows[pivot]
+    return rows[:, len(matrix) :].float()
 
 
 def most_visible_directions(decoder: Any) -> LinearMap:
