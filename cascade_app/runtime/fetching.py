@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from cascade_app.catalogue import CheckpointSpec
 from cascade_app.events import Waiting
-from cascade_app.runtime.download import download_checkpoint
 from cascade_app.settings import Settings
 
 
@@ -19,6 +18,8 @@ def fetch(spec: CheckpointSpec, settings: Settings, *, every_s: float = 0.5) -> 
     """
     if spec.is_on_disk and not spec.license_to_accept:
         return
+    from cascade_app.runtime.download import download_checkpoint  # the hub's client is 4 MB that most never need
+
     ended, cancelled = threading.Event(), threading.Event()
     told: dict[str, str] = {"reason": f"Asking the hub for {spec.title}."}
     failure: list[BaseException] = []
