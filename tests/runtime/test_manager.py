@@ -12,7 +12,7 @@ import torch
 from cascade_app.catalogue import find_checkpoint
 from cascade_app.errors import DownloadFailed, LicenseNotAccepted
 from cascade_app.events import Waiting
-from cascade_app.runtime import fetching
+from cascade_app.runtime import download, fetching
 from cascade_app.runtime import manager as module
 from cascade_app.runtime.generate import generate
 from cascade_app.runtime.manager import PipelineManager
@@ -101,7 +101,7 @@ def test_a_fetch_is_told_as_it_goes_and_its_failure_is_a_sentence(tmp_path, monk
         stopped.append(json.dumps("stopped"))
 
     stopped: list[str] = []
-    monkeypatch.setattr(fetching, "download_checkpoint", slow)
+    monkeypatch.setattr(download, "download_checkpoint", slow)
     told = fetching.fetch(spec, settings, every_s=0.05)
     next(told)
     assert next(told) == Waiting("Fetching 1.00 of 2.00 GB: model")
