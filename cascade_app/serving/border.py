@@ -153,8 +153,8 @@ class Border:
         if match is None:
             return None
         event = match["event"]
-        known = event in queue.event_ids_to_events or event in waiting
-        known = known or any(event in ids for ids in list(queue.pending_event_ids_session.values()))
+        pending = list(queue.pending_event_ids_session.values())  # until its answer was fetched
+        known = event in queue.event_ids_to_events or any(event in ids for ids in pending)
         return None if known else _refused("There is no such run, or its answer was fetched already.", 404)
 
 

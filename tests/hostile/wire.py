@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 120  # for an answer to be whole
 MARKER = "zebrafinch-in-a-file"  # stands in files that no caller may read
 _TRACES = re.compile(
     r'Traceback \(most recent|File \\?"[^"]{1,300}\.py|site-packages|\.pyenv|root:x:0|Exception in ASGI'
@@ -112,11 +114,20 @@ def _read(one: socket.socket, method: str, *, listen: bool) -> tuple[Answer, boo
     with http.client.HTTPResponse(one, method=method) as response:
         response.begin()
         stream = response.headers.get_content_type() == "text/event-stream"
-        text = b"" if stream and not listen else response.read()
+        text = b"" if stream and not listen else _whole(response)
         keep = not response.will_close and not (stream and not listen)
     encoding = response.headers.get("content-encoding")
     assert encoding is None, encoding
     return Answer(response.status, str(response.headers), text.decode("utf-8", "replace")), keep
+
+
+def _whole(response: http.client.HTTPResponse) -> bytes:
+    """The body. A stream that keeps itself alive for ever fails here, not the whole suite."""
+    parts, deadline_s = [], time.monotonic() + LIMIT_S
+    while part := response.read1(65536):
+        parts.append(part)
+        assert time.monotonic() < deadline_s, f"a stream without an end: {b''.join(parts)[-300:]!r}"
+    return b"".join(parts)
 
 
 def folders_of(data_dir: Path) -> Iterable[str]:

@@ -102,7 +102,14 @@ def test_a_call_leaves_no_session_behind(gallery):
         for _ in range(3):
             event = httpx.post(f"{address}gradio_api/call/seven", json={"data": []}).json()["event_id"]
             assert httpx.get(f"{address}gradio_api/call/seven/{event}").text == "event: complete\ndata: [7]\n\n"
+            assert httpx.get(f"{address}gradio_api/call/seven/{event}").status_code == 404
         queue = blocks._queue
+        named = {"data": [], "session_hash": "mine"}
+        event = httpx.post(f"{address}gradio_api/call/seven", json=named).json()["event_id"]
+        assert httpx.get(f"{address}gradio_api/call/seven/mine").status_code == 404, "a session is no run: it would never end"
+        assert "data: [7]" in httpx.get(f"{address}gradio_api/call/seven/{event}").text
+        for session in (app.state_holder.session_data, queue.pending_messages_per_session, queue.pending_event_ids_session):
+            session.pop("mine", None)
         held = (app.state_holder.session_data, queue.pending_messages_per_session, queue.pending_event_ids_session)
         assert [len(one) for one in held] == [0, 0, 0]
     finally:
