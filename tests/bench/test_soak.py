@@ -50,12 +50,16 @@ def test_t(freedom: int, known: float):
     assert soak.t_quantile(freedom) == pytest.approx(known, abs=0.03)
 
 
-def test_memory_that_grows_and_memory_that_does_not():
-    dice = random.Random(1)
-    for slope in (0.0, 6e6):
-        found = soak.memory([(s, 4e8 + slope * s / 60 + dice.gauss(0, 1e5)) for s in range(200)])
-        low, high = found["interval"]
-        assert low <= slope <= high and high - low < 2e5
+@pytest.mark.parametrize("slope", [0.0, 6e6])
+def test_memory_that_grows_and_memory_that_does_not(slope: float):
+    """The interval holds the true slope in about 95 of 100 cases, and is no wider than the noise makes it."""
+    held = 0
+    for seed in range(100):
+        dice = random.Random(seed)
+        low, high = soak.memory([(s, 4e8 + slope * s / 60 + dice.gauss(0, 1e5)) for s in range(200)])["interval"]
+        held += low <= slope <= high
+        assert high - low < 2e5
+    assert 88 <= held < 100
     assert soak.memory([(0, 1), (1, 2)])["slope_bytes_per_min"] is None
 
 
