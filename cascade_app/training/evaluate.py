@@ -146,21 +146,25 @@ def guidance_sweep(room: Darkroom, judge, scenes: list[Scene], sheets: Path | No
 
 
 def negative_prompt(room: Darkroom, judge, count: int, sheets: Path | None) -> dict:
-    """How often the colour an unprompted object mostly takes is still there when the negative prompt names it."""
+    """How often an object has a colour nobody asked for, without and with a negative prompt that names it.
+
+    Of the three colours that come most often by themselves, each against a negative prompt of its own; the shares add up.
+    """
     prompts, seeds = ["a house in front of hills at noon"] * count, list(range(count))
     column = NAMES.index("object_colour")
     plain, _ = room.pictures(prompts, seeds)
     colours = classifier.read(judge, plain)[:, column]
-    common = int(np.bincount(colours, minlength=len(COLOURS)).argmax())
-    avoided, _ = room.pictures(prompts, seeds, against=[f"a {COLOURS[common]} house"] * count)
-    after = classifier.read(judge, avoided)[:, column]
+    by_colour, rows = {}, [*to_bytes(plain[:8])]
+    for common in np.bincount(colours, minlength=len(COLOURS)).argsort()[::-1][:3]:
+        avoided, _ = room.pictures(prompts, seeds, against=[f"a {COLOURS[common]} house"] * count)
+        after = classifier.read(judge, avoided)[:, column]
+        shares = (float((colours == common).mean()), float((after == common).mean()))
+        by_colour[COLOURS[common]] = [round(share, 3) for share in shares]
+        rows += to_bytes(avoided[:8])
     if sheets:
-        contact_sheet([*to_bytes(plain[:8]), *to_bytes(avoided[:8])], sheets / "negative.png")
-    return {
-        "colour": COLOURS[common],
-        "without": round(float((colours == common).mean()), 3),
-        "with": round(float((after == common).mean()), 3),
-    }
+        contact_sheet(rows, sheets / "negative.png")
+    without, with_it = (round(sum(shares[i] for shares in by_colour.values()), 3) for i in (0, 1))
+    return {"colours": by_colour, "without": without, "with": with_it}
 
 
 def fewer_steps_and_bits(room: Darkroom, judge, scenes: list[Scene], first: Tensor, folder: Path) -> dict:
