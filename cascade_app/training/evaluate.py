@@ -227,7 +227,7 @@ def evaluate(folder: Path, work: Path, *, count: int, sheets: Path | None) -> di
         "reconstruction": lambda: reconstruction(room, few, sheets),
         "seconds_per_picture": lambda: seconds_per_picture(room),
         "guidance": lambda: guidance_sweep(room, judge, scenes[:few], sheets),
-        "negative_prompt": lambda: negative_prompt(room, judge, few, sheets),
+        "negative_prompt": lambda: negative_prompt(room, judge, max(24, few), sheets),
         "night_and_noon": lambda: day_and_night(room, judge, 8),
         "fewer": lambda: fewer_steps_and_bits(room, judge, scenes[:few], pictures[:few], folder),
     }
