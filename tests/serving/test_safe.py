@@ -10,7 +10,6 @@ from cascade_app.errors import InvalidRequest, Withheld
 from cascade_app.events import Finished, ImageReady, Notice, RunStarted, StepDone, Waiting
 from cascade_app.negative import Start
 from cascade_app.request import GenerationRequest
-from cascade_app.serving.backend import BackendStatus
 from cascade_app.serving.safe import Safe, texts_told
 from cascade_app.settings import Settings
 from cascade_app.work import Origin, Work
@@ -148,7 +147,8 @@ def closed(one: Safe) -> str:
     """Why it is; the run and the status say the same."""
     with pytest.raises(Withheld) as refused:
         next(one.generate(REQUEST))
-    assert one.status() == BackendStatus("failed", refused.value.message)
+    status = one.status()
+    assert (status.state, status.message) == ("failed", refused.value.message)
     return refused.value.message
 
 
