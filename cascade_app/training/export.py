@@ -72,9 +72,7 @@ def averaged(work: Path, part: str) -> tuple[dict[str, Tensor], dict]:
             about["steps"] = (about["steps"] or 0) + running["step"]
             about["minutes"] = round((about["minutes"] or 0) + running["seconds"] / 60, 1)
             newest = state.stat().st_mtime
-    if finished.exists() and not (
-        running and loop in ("stage_b", "stage_c") and newest > finished.stat().st_mtime
-    ):
+    if finished.exists() and not (running and loop in ("stage_b", "stage_c") and newest > finished.stat().st_mtime):
         return torch.load(finished, weights_only=True), about
     if running is None:
         raise SystemExit(f"{part} has not been trained yet: run python -m cascade_app.training.{loop} first")

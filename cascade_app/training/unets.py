@@ -162,8 +162,16 @@ def stage_parser(description: str | None, *, minutes: float, latents: int) -> ar
     return parser
 
 
-def train_stage(part: Part, work: Path, arguments: argparse.Namespace, *, kept: dict[str, str]) -> None:
-    """Run a stage's loop and keep its averages. kept: module -> the name of its finished weights."""
+def train_stage(
+    part: Part, work: Path, arguments: argparse.Namespace, *, kept: dict[str, str], refined_share: float = 1.0
+) -> None:
+    """Run a stage's loop and keep its averages.
+
+    Args:
+        kept: module -> the name of its finished weights.
+        refined_share: with `--refine`, how far from the weights it began with towards the refined ones the kept ones lie
+            (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+    """
     state = work / "state" / (f"{part.name}_refined.pt" if arguments.refine else f"{part.name}.pt")
     if arguments.init_from or arguments.refine:
         for module, name in kept.items():
@@ -171,4 +179,8 @@ def train_stage(part: Part, work: Path, arguments: argparse.Namespace, *, kept: 
     trainer = Trainer(part, state, Budget(arguments.minutes, arguments.steps), seed=arguments.seed + arguments.refine)
     trainer.run(sample_every_s=60 * arguments.sample_minutes)
     for module, name in kept.items():
-        save_final(work, name, trainer.ema[module].state_dict())
+        weights = trainer.ema[module].state_dict()
+        if arguments.refine and refined_share < 1:
+            begun = torch.load(work / "final" / f"{name}.pt", weights_only=True)
+            weights = {key: torch.lerp(begun[key].to(value), value, refined_share) for key, value in weights.items()}
+        save_final(work, name, weights)
