@@ -16,8 +16,10 @@ from pathlib import Path
 from cascade_app.training.workdir import add_work_dir_argument, work_dir
 
 # Shares of the budget. Lanes of a phase run side by side; the parts of a lane one after another.
-# The last goes on with what each of the two stages does wrong once both are trained.
+# REFINED goes on with what each of the two stages does wrong once both are trained, and SHARPEN with what Stage A makes of
+# their work: for that there has to be a whole checkpoint.
 REFINED = (((("stage_b --refine", 0.3),), (("stage_c --refine", 0.3),)),)
+SHARPEN = (((("sharpen", 0.09),),),)
 PHASES: tuple[tuple[tuple[tuple[str, float], ...], ...], ...] = (
     ((("stage_a", 0.09), ("clip", 0.07)), (("encoder", 0.25),)),
     ((("stage_b", 0.36),), (("reader", 0.01), ("stage_c", 0.35))),
@@ -27,7 +29,7 @@ PHASES: tuple[tuple[tuple[tuple[str, float], ...], ...], ...] = (
 
 def lane_minutes(hours: float) -> dict[str, float]:
     """Training minutes of each part for a budget of hours."""
-    return {part: hours * 60 * share for phase in PHASES for lane in phase for part, share in lane}
+    return {part: hours * 60 * share for phase in (*PHASES, *SHARPEN) for lane in phase for part, share in lane}
 
 
 def _command(part: str, *arguments: str) -> list[str]:
@@ -81,11 +83,13 @@ def main() -> None:
 
     Pictures(work, arguments.pictures)
     # From an exported checkpoint the latents are given: only what works on them goes on.
-    for lanes in REFINED if arguments.init_from else PHASES:
-        _run_phase(lanes, lane_minutes(arguments.hours / (0.3 if arguments.init_from else 1)), common)
-    subprocess.run(_command("export", "--work-dir", str(work), "--to", str(arguments.to)), check=True)
+    minutes = lane_minutes(arguments.hours / (0.39 if arguments.init_from else 1))
+    checkpoint = ("--checkpoint", str(arguments.to))
+    for phases, options in ((REFINED if arguments.init_from else PHASES, ()), (SHARPEN, checkpoint)):
+        for lanes in phases:
+            _run_phase(lanes, minutes, [*common, *options])
+        subprocess.run(_command("export", "--work-dir", str(work), "--to", str(arguments.to)), check=True)
     if not arguments.no_evaluation:
-        checkpoint = ("--checkpoint", str(arguments.to))
         subprocess.run(_command("evaluate", "--work-dir", str(work), *checkpoint), check=True)
 
 

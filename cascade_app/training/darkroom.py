@@ -33,10 +33,8 @@ class Darkroom:
     """A loaded checkpoint that makes pictures for lists of prompts."""
 
     def __init__(self, folder: Path, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32):
-        self.folder = folder
-        self.checkpoint = load_checkpoint(
-            find_checkpoint(str(folder)), device=device or torch.device("cpu"), dtype=dtype
-        )
+        self.folder, self.device = folder, device or torch.device("cpu")
+        self.checkpoint = load_checkpoint(find_checkpoint(str(folder)), device=self.device, dtype=dtype)
         self.factor = self.checkpoint.spec.prior_factor
 
     def _settings(self, shape: tuple[int, ...], guidance: float, steps: int, sampler: str) -> StageSettings:
@@ -61,19 +59,32 @@ class Darkroom:
         return latents, estimates
 
     @torch.no_grad()
-    def develop(self, latents: Tensor, prompts: list[str], seeds: list[int], *, setting: Setting) -> Tensor:
-        """Stage B and A: (B, 16, h, w) to pictures (B, 3, H, W) in [0, 1]."""
+    def stage_b(self, latents: Tensor, prompts: list[str], seeds: list[int], *, setting: Setting) -> Tensor:
+        """Stage C's latents (B, 16, h, w) to Stage A's (B, 4, H/4, W/4)."""
         checkpoint = self.checkpoint
         prompt = encode_prompts(checkpoint.tokenizer, checkpoint.text_encoder, prompts)
         shape = (checkpoint.spec.decoder_channels, *(side // 4 for side in setting.size_px))
         settings = self._settings(shape, 0.0, setting.decoder_steps, setting.sampler)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        result = None
-        for state in run_decoder(
+        *_, last = run_decoder(
             checkpoint.decoder, prompt, prompt, prior_latents=latents, settings=settings, generators=generators
-        ):
-            result = state.latents
-        return decode(checkpoint.vqgan, result)
+        )
+        return last.latents
+
+    def develop(self, latents: Tensor, prompts: list[str], seeds: list[int], *, setting: Setting) -> Tensor:
+        """Stage B and A: (B, 16, h, w) to pictures (B, 3, H, W) in [0, 1]."""
+        with torch.no_grad():
+            return decode(self.checkpoint.vqgan, self.stage_b(latents, prompts, seeds, setting=setting))
+
+    def encoder(self) -> ImageEncoder | None:
+        """The checkpoint's image encoder, float32; None where it has none of our kind."""
+        path = self.folder / "effnet_encoder.safetensors"
+        if not path.exists():
+            return None
+        try:
+            return ImageEncoder.from_state_dict(load_file(path)).float().to(self.device)
+        except RuntimeError:
+            return None
 
     def pictures(
         self,
@@ -99,12 +110,8 @@ class Darkroom:
     @torch.no_grad()
     def restore(self, pictures: Tensor, *, batch: int = 8) -> tuple[Tensor, Tensor] | None:
         """(Stage A alone, encoder -> B -> A) of pictures (B, 3, H, W); None without an image encoder of our kind."""
-        path = self.folder / "effnet_encoder.safetensors"
-        if not path.exists():
-            return None
-        try:
-            encoder = ImageEncoder.from_state_dict(load_file(path)).float()
-        except RuntimeError:
+        encoder = self.encoder()
+        if encoder is None:
             return None
         alone, whole = [], []
         size = tuple(pictures.shape[-2:])

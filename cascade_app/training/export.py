@@ -58,6 +58,15 @@ SOURCES = {
     "previewer": ("encoder", "previewer", "previewer"),
     "vqgan": ("stage_a", "vqgan", "stage_a"),
 }
+LATER = ("refined", "decoder", "sharpened")  # a part's further phases, as their states are called
+
+
+BEGUN = "begun.json"  # in a work folder made by `unpack`: what the checkpoint it began with had been trained already
+
+
+def _sum(before: float | None, here: float | None) -> float | None:
+    """Steps or minutes of two runs, one after the other; None where nothing is known of either."""
+    return here if before is None else round(before + (here or 0), 1)
 
 
 def averaged(work: Path, part: str) -> tuple[dict[str, Tensor], dict]:
@@ -66,7 +75,7 @@ def averaged(work: Path, part: str) -> tuple[dict[str, Tensor], dict]:
     finished = work / "final" / f"{name}.pt"
     about: dict[str, Any] = {"steps": None, "minutes": None}
     running = None
-    for state in (work / "state" / f"{loop}.pt", work / "state" / f"{loop}_refined.pt"):
+    for state in (work / "state" / f"{name}.pt" for name in (loop, *(f"{loop}_{later}" for later in LATER))):
         if state.exists():
             running = torch.load(state, map_location="cpu", weights_only=True)
             about["steps"] = (about["steps"] or 0) + running["step"]
@@ -127,13 +136,15 @@ def export(work: Path, target: Path, *, seed: int = 0) -> dict:
     building.mkdir(parents=True)
     provenance: dict = {"commit": _commit(), "seed": seed, "data_version": DATA_VERSION, "parts": {}}
     states = {}
+    before = json.loads((work / BEGUN).read_text()) if (work / BEGUN).exists() else {}
     for part in SOURCES:
-        states[part], provenance["parts"][part] = averaged(work, part)
+        states[part], about = averaged(work, part)
+        provenance["parts"][part] = {key: _sum(before.get(part, {}).get(key), value) for key, value in about.items()}
     tokenizer = tokenizers.load(work / "tokenizer")
     shutil.copytree(work / "tokenizer", building / "tokenizer")
     _save_model(StableCascadeUNet(**PRIOR), states["prior"], building / "prior")
     _save_model(StableCascadeUNet(**DECODER), states["decoder"], building / "decoder")
-    _save_model(stage_a.new_model(), states["vqgan"], building / "vqgan")
+    _save_model(stage_a.new_model(stage_a.blocks_in(states["vqgan"])), states["vqgan"], building / "vqgan")
     _save_model(clip.new_text_encoder(tokenizer), states["text_encoder"], building / "text_encoder")
     _save_model(clip.new_image_encoder(), states["image_encoder"], building / "image_encoder")
     clip.image_processor().save_pretrained(building / "feature_extractor")
@@ -176,6 +187,8 @@ def unpack(folder: Path, work: Path) -> None:
         if not (work / "final" / f"{name}.pt").exists():
             state = load_file(path)
             stage_a.save_final(work, name, {k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    if not (work / BEGUN).exists():
+        (work / BEGUN).write_text(json.dumps(json.loads((folder / "provenance.json").read_text())["parts"]))
 
 
 def model_card(provenance: dict) -> str:

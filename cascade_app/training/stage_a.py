@@ -33,9 +33,9 @@ CONFIG = {
 LATENT_NOISE = 0.06
 
 
-def new_model() -> PaellaVQModel:
+def new_model(blocks: int = CONFIG["bottleneck_blocks"]) -> PaellaVQModel:
     """An untrained Stage A whose residual blocks are alive (their gates start at zero in diffusers)."""
-    model = PaellaVQModel(**CONFIG)
+    model = PaellaVQModel(**{**CONFIG, "bottleneck_blocks": blocks})
     for name, parameter in model.named_parameters():
         if name.endswith("gammas"):
             with torch.no_grad():
@@ -123,10 +123,16 @@ def finish(model: PaellaVQModel, data: Pictures, device: torch.device) -> Paella
     return model
 
 
+def blocks_in(state: dict[str, Tensor]) -> int:
+    """How many bottleneck blocks the decoder of these weights has; sharpen.py gives it more."""
+    return sum(name.startswith("up_blocks") and name.endswith("gammas") for name in state) - (CONFIG["levels"] - 1)
+
+
 def load(work: Path, device: torch.device | None = None) -> PaellaVQModel:
     """The trained Stage A, in eval mode."""
-    model = new_model()
-    model.load_state_dict(torch.load(work / "final" / "stage_a.pt", weights_only=True))
+    state = torch.load(work / "final" / "stage_a.pt", weights_only=True)
+    model = new_model(blocks_in(state))
+    model.load_state_dict(state)
     return model.to(device or "cpu").eval().requires_grad_(False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers import DDPMScheduler, StableCascadeUNet
@@ -106,15 +107,42 @@ class LeanDepthwise(nn.Module):
             return functional.conv2d(x.float(), self.weight, self.bias, padding=self.padding, groups=len(self.weight))
 
 
-def lean(unet: StableCascadeUNet) -> StableCascadeUNet:
+class LeanMixing(nn.Module):
+    """Stage A's residual block with the same weights: its gates inside the norms and sums, in the dtype that comes in."""
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.depthwise, self.channelwise, self.gammas = block.depthwise, block.channelwise, block.gammas
+
+    def _normed(self, x: Tensor, first: int) -> Tensor:
+        """(B, H, W, C), LayerNorm with gate `first` as its scale and the next as its shift."""
+        width = x.shape[-1]
+        scale, shift = (1 + self.gammas[first]).expand(width), self.gammas[first + 1].expand(width)
+        return functional.layer_norm(x, (width,), scale.to(x.dtype), shift.to(x.dtype), eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
+        x = x.permute(0, 2, 3, 1)
+        gates = self.gammas.to(x.dtype)
+        spread = self.depthwise(self._normed(x, 0).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).to(x.dtype)
+        x = torch.addcmul(x, spread, gates[2])
+        return torch.addcmul(x, self.channelwise(self._normed(x, 3)).to(x.dtype), gates[5]).permute(0, 3, 1, 2)
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def lean(network: Network) -> Network:
     """The same network, quicker to train on a CPU: lean norms, channels last. The state dict is unchanged."""
-    for module in unet.modules():
+    for module in network.modules():
         for name, child in list(module.named_children()):
-            if type(child).__name__ == "GlobalResponseNorm":
+            if type(child).__name__ == "MixingResidualBlock":
+                setattr(module, name, LeanMixing(child))
+            elif type(child).__name__ == "GlobalResponseNorm":
                 setattr(module, name, LeanResponseNorm(child.gamma, child.beta))
             elif isinstance(child, nn.Conv2d) and child.groups == child.in_channels > 1:
                 setattr(module, name, LeanDepthwise(child))
-    return unet.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)
 
 
 def new_unet(config: dict) -> StableCascadeUNet:

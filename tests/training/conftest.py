@@ -47,3 +47,16 @@ def data(work):
     from cascade_app.training.data import Pictures
 
     return Pictures(work, COUNT)
+
+
+@pytest.fixture(scope="session")
+def developed(work, data, tmp_path_factory):
+    """What the untrained stages write: a batch of latents with pictures, one without."""
+    from cascade_app.training.darkroom import Darkroom
+    from cascade_app.training.developed import Developed
+    from cascade_app.training.export import export
+
+    folder = tmp_path_factory.mktemp("whole") / "pocket"
+    export(work, folder)
+    room = Darkroom(folder)
+    return Developed(work / "developed", room, data, paired=16, dreamt=16, device=torch.device("cpu"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import pytest
 import torch
@@ -99,6 +101,24 @@ def test_an_exported_checkpoint_can_be_trained_on(folder, tmp_path):
         first, second = (load_file(place / f"{name}.safetensors") for place in (folder, again))
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_what_was_trained_before_is_counted_with_what_was_trained_since(folder, tmp_path):
+    begun = tmp_path / "begun"
+    shutil.copytree(folder, begun)
+    about = json.loads((begun / "provenance.json").read_text())
+    about["parts"]["prior"], about["parts"]["vqgan"] = {"steps": 700, "minutes": 30.5}, {"steps": None, "minutes": None}
+    (begun / "provenance.json").write_text(json.dumps(about))
+    work = tmp_path / "work"
+    unpack(begun, work)
+    (work / "state").mkdir()
+    for name in ("stage_c_refined", "stage_a_sharpened"):
+        torch.save({"step": 40, "seconds": 90.0, "ema": {}}, work / "state" / f"{name}.pt")
+        os.utime(work / "state" / f"{name}.pt", (0, 0))  # finished long ago: the kept weights are newer
+    parts = export(work, tmp_path / "again")["parts"]
+    assert parts["prior"] == {"steps": 740, "minutes": 32.0}
+    assert parts["vqgan"] == {"steps": 40, "minutes": 1.5}
+    assert parts["encoder"] == json.loads((begun / "provenance.json").read_text())["parts"]["encoder"]
 
 
 def test_a_trained_encoder_survives_float16():

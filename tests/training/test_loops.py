@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from cascade_app.training import classifier, clip, encoder, stage_a, stage_b, stage_c
+from cascade_app.training import classifier, clip, encoder, sharpen, stage_a, stage_b, stage_c
 from cascade_app.training.loop import BucketWeights, Budget, Trainer, learning_rate, sample_ratios
 from cascade_app.training.muon import orthogonalise
 
 CPU = torch.device("cpu")
 
 
-def build(name, data, work, batch):
+def build(name, data, work, batch, developed=None):
+    if name == "sharpen":
+        return sharpen.build(data, developed, stage_a.load(work), CPU)
     if name == "stage_a":
         return stage_a.build(data, CPU, batch=batch)
     if name == "encoder":
@@ -25,14 +27,14 @@ def build(name, data, work, batch):
     return {"clip": clip, "classifier": classifier}[name].build(data, work, CPU, batch=batch)
 
 
-PARTS = ("stage_a", "encoder", "clip", "stage_b", "stage_c", "classifier")
+PARTS = ("stage_a", "encoder", "clip", "stage_b", "stage_c", "sharpen", "classifier")
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_stopped_run_resumes_to_the_same_weights(name, data, work, tmp_path):
+def test_a_stopped_run_resumes_to_the_same_weights(name, data, work, developed, tmp_path):
     def trainer(file):
         torch.manual_seed(5)
-        part = build(name, data, work, 2)
+        part = build(name, data, work, 2, developed)
         part.sample = None
         return Trainer(part, tmp_path / file, Budget(steps=4), seed=3)
 
@@ -61,10 +63,10 @@ def test_loss_falls_on_a_few_pictures(data, work, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PARTS)
-def test_two_minutes_from_nothing(name, work, tmp_path):
+def test_two_minutes_from_nothing(name, work, developed, tmp_path):
     from cascade_app.training.data import Pictures
 
-    part = build(name, Pictures(work, 400), work, 8)
+    part = build(name, Pictures(work, 400), work, 8, developed)
     trainer = Trainer(part, tmp_path / "state.pt", Budget(minutes=2))
     losses = []
     part_loss = part.loss
