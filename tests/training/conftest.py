@@ -51,7 +51,7 @@ def data(work):
 
 @pytest.fixture(scope="session")
 def developed(work, data, tmp_path_factory):
-    """What the untrained stages write: a batch of latents with pictures, one without."""
+    """What the untrained stages write: a batch of latents of either kind."""
     from cascade_app.training.darkroom import Darkroom
     from cascade_app.training.developed import Developed
     from cascade_app.training.export import export
@@ -59,4 +59,4 @@ def developed(work, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "pocket"
     export(work, folder)
     room = Darkroom(folder)
-    return Developed(work / "developed", room, data, paired=16, dreamt=16, device=torch.device("cpu"))
+    return Developed(work / "developed", room, data, own=16, again=16, device=torch.device("cpu"))
