@@ -12,6 +12,8 @@ listen. When the time is up nobody asks again, and what was asked is waited for.
                              95 % interval
     fairness                 of the clients that behave, page and API each: the largest mean wait over the smallest, and of all
                              waits the 95th percentile over the median
+
+Exits with 1, and says why, where an answer was lost, an error was not an announced one, or the server did not end well.
 """
 
 from __future__ import annotations
@@ -99,20 +101,22 @@ class Client:
         self.http = Http(*address, headers={"X-Forwarded-For": f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"})
         self.page: dict[str, Any] = {}
         self.asked = 0
+        self.taken = False  # the call under way has a number, and so is owed an answer
 
     async def live(self) -> None:
         """Ask, wait, ask again; once at least."""
         if self.kind == "page":
             await self._open()
         while not self.asked or time.monotonic() < self.until:
-            self.asked += 1
+            self.asked, self.taken = self.asked + 1, False
             asked = time.monotonic()
             self.tally.asked += 1
             try:
                 outcome = await (self._press() if self.kind == "page" else self._call())
             except (OSError, HttpError, asyncio.IncompleteReadError) as error:
-                self.tally.errors[f"{type(error).__name__}: {error}"[:90]] += 1
-                outcome = "refused"
+                outcome = "lost" if self.taken else "refused"
+                if not self.taken:
+                    self.tally.errors[f"{type(error).__name__}: {error}"[:90]] += 1
             if outcome == "answered":
                 self.tally.answers += 1
                 if not self.manner:
@@ -156,6 +160,7 @@ class Client:
             return self._refused(status, body)
         if self.manner == "never listens":
             return self.manner
+        self.taken = not self.manner
         saved, sentence, seen = False, "", 0
         async with self.http.stream(f"/gradio_api/queue/data?session_hash={self.session}") as messages:
             async for message in messages:
@@ -187,6 +192,7 @@ class Client:
             return self._refused(status, body)
         if self.manner == "never listens":
             return self.manner
+        self.taken = not self.manner
         event = json.loads(body)["event_id"]
         async with self.http.stream(f"/gradio_api/call/generate/{event}") as messages:
             if self.manner:
@@ -383,5 +389,18 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
+def faults(result: dict[str, Any]) -> list[str]:
+    """What must not be in a result, in sentences."""
+    found = {
+        f"{result['lost']} of {result['asked']} answers were lost: {result['lost_by']}.": result["lost"],
+        f"Errors came that were not announced: {result['errors']}.": result["errors"],
+        "Nobody got a picture.": not result["answers"],
+        f"The server ended with the status {result['exit_status']}.": result["exit_status"],
+    }
+    return [sentence for sentence, wrong in found.items() if wrong]
+
+
 if __name__ == "__main__":
-    main()
+    found = faults(main())
+    print("\n".join(found), file=sys.stderr)
+    sys.exit(bool(found))
