@@ -338,32 +338,12 @@ def memory(samples: Sequence[tuple[float, float]]) -> dict[str, Any]:
     means = [tuple(map(statistics.mean, zip(*block, strict=True))) for block in blocks.values()]
     if len(means) < 3:
         return {"slope_bytes_per_min": None, "interval": None, "blocks": len(means)}
-    slope, low, high = least_squares(means)
+    slope, low, high = measure.least_squares(means)
     first, last = means[0][1], means[-1][1]
     return {
         "slope_bytes_per_min": round(slope), "interval": [round(low), round(high)], "blocks": len(means),
         "first_mb": measure.rounded(first / 1e6), "last_mb": measure.rounded(last / 1e6),
     }  # fmt: skip
-
-
-def least_squares(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """The slope of the line through `points`, and its 95 % interval; at least three of them."""
-    xs, ys = zip(*points, strict=True)
-    slope, offset = statistics.linear_regression(xs, ys)
-    spread = sum((x - statistics.fmean(xs)) ** 2 for x in xs)
-    rest = sum((y - offset - slope * x) ** 2 for x, y in points)
-    error = math.sqrt(rest / (len(points) - 2) / spread)
-    wide = t_quantile(len(points) - 2) * error
-    return slope, slope - wide, slope + wide
-
-
-def t_quantile(freedom: int) -> float:
-    """Of Student's t at 97.5 %: exact for 1 and 2 degrees of freedom, else Cornish and Fisher's expansion, within 0.01."""
-    if freedom < 3:
-        return (12.706, 4.303)[freedom - 1]
-    z = statistics.NormalDist().inv_cdf(0.975)
-    terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
-    return sum(term / freedom**power for power, term in enumerate(terms))
 
 
 def fairness(waits: Sequence[tuple[int, float]]) -> dict[str, Any]:

@@ -10,8 +10,7 @@ import sys
 
 import pytest
 
-from cascade_app.bench import soak
-from cascade_app.bench.measure import ROOT
+from cascade_app.bench import measure, soak
 
 SERVER = (sys.executable, "-m", "tests.hostile.server")
 # The same, and gone with the sixth picture.
@@ -66,7 +65,7 @@ def test_a_soak_whose_server_dies_is_a_failure(tmp_path):
         "runpy.run_module('cascade_app.bench.soak', run_name='__main__', alter_sys=True)"  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path), "--clients", "8", "--seconds", "6", "--steps", "1+1"],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=400,
+        cwd=measure.ROOT, env={**os.environ, "PYTHONPATH": str(measure.ROOT)}, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
@@ -82,9 +81,9 @@ def test_what_makes_a_soak_fail():
 
 
 def test_the_slope_of_a_line_and_of_noise():
-    slope, low, high = soak.least_squares([(x, 3 * x + 1) for x in range(10)])
+    slope, low, high = measure.least_squares([(x, 3 * x + 1) for x in range(10)])
     assert slope == pytest.approx(3) and low == pytest.approx(3) and high == pytest.approx(3)
-    slope, low, high = soak.least_squares([(0, 0.0), (1, 1.0), (2, 0.0), (3, 1.0)])
+    slope, low, high = measure.least_squares([(0, 0.0), (1, 1.0), (2, 0.0), (3, 1.0)])
     # by hand: slope 0.2, residual variance 0.8 / 2, spread of x 5, t(2) 4.303
     assert slope == pytest.approx(0.2) and high - slope == pytest.approx(4.303 * (0.4 / 5) ** 0.5, abs=1e-3)
     assert low < 0 < high
@@ -92,7 +91,7 @@ def test_the_slope_of_a_line_and_of_noise():
 
 @pytest.mark.parametrize(("freedom", "known"), [(1, 12.706), (2, 4.303), (4, 2.776), (10, 2.228), (30, 2.042), (1000, 1.962)])
 def test_t(freedom: int, known: float):
-    assert soak.t_quantile(freedom) == pytest.approx(known, abs=0.03)
+    assert measure.t_quantile(freedom) == pytest.approx(known, abs=0.03)
 
 
 @pytest.mark.parametrize("slope", [0.0, 6e6])
