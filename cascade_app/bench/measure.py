@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import platform
 import resource
@@ -211,3 +212,23 @@ def told(what: str) -> Iterator[None]:
         yield
     finally:
         print(f" {time.monotonic() - begin_s:.1f} s", file=sys.stderr, flush=True)
+
+
+def least_squares(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """The slope of the line through `points`, and its 95 % interval; at least three of them."""
+    xs, ys = zip(*points, strict=True)
+    slope, offset = statistics.linear_regression(xs, ys)
+    spread = sum((x - statistics.fmean(xs)) ** 2 for x in xs)
+    rest = sum((y - offset - slope * x) ** 2 for x, y in points)
+    error = math.sqrt(rest / (len(points) - 2) / spread)
+    wide = t_quantile(len(points) - 2) * error
+    return slope, slope - wide, slope + wide
+
+
+def t_quantile(freedom: int) -> float:
+    """Of Student's t at 97.5 %: exact for 1 and 2 degrees of freedom, else Cornish and Fisher's expansion, within 0.01."""
+    if freedom < 3:
+        return (12.706, 4.303)[freedom - 1]
+    z = statistics.NormalDist().inv_cdf(0.975)
+    terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    return sum(term / freedom**power for power, term in enumerate(terms))

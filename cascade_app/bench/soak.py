@@ -12,6 +12,8 @@ listen. When the time is up nobody asks again, and what was asked is waited for.
                              95 % interval
     fairness                 of the clients that behave, page and API each: the largest mean wait over the smallest, and of all
                              waits the 95th percentile over the median
+
+Exits with 1, and says why, where an answer was lost, an error was not an announced one, or the server did not end well.
 """
 
 from __future__ import annotations
@@ -99,20 +101,22 @@ class Client:
         self.http = Http(*address, headers={"X-Forwarded-For": f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"})
         self.page: dict[str, Any] = {}
         self.asked = 0
+        self.taken = False  # the call under way has a number, and so is owed an answer
 
     async def live(self) -> None:
         """Ask, wait, ask again; once at least."""
         if self.kind == "page":
             await self._open()
         while not self.asked or time.monotonic() < self.until:
-            self.asked += 1
+            self.asked, self.taken = self.asked + 1, False
             asked = time.monotonic()
             self.tally.asked += 1
             try:
                 outcome = await (self._press() if self.kind == "page" else self._call())
             except (OSError, HttpError, asyncio.IncompleteReadError) as error:
-                self.tally.errors[f"{type(error).__name__}: {error}"[:90]] += 1
-                outcome = "refused"
+                outcome = "lost" if self.taken else "refused"
+                if not self.taken:
+                    self.tally.errors[f"{type(error).__name__}: {error}"[:90]] += 1
             if outcome == "answered":
                 self.tally.answers += 1
                 if not self.manner:
@@ -156,6 +160,7 @@ class Client:
             return self._refused(status, body)
         if self.manner == "never listens":
             return self.manner
+        self.taken = not self.manner
         saved, sentence, seen = False, "", 0
         async with self.http.stream(f"/gradio_api/queue/data?session_hash={self.session}") as messages:
             async for message in messages:
@@ -187,6 +192,7 @@ class Client:
             return self._refused(status, body)
         if self.manner == "never listens":
             return self.manner
+        self.taken = not self.manner
         event = json.loads(body)["event_id"]
         async with self.http.stream(f"/gradio_api/call/generate/{event}") as messages:
             if self.manner:
@@ -332,32 +338,12 @@ def memory(samples: Sequence[tuple[float, float]]) -> dict[str, Any]:
     means = [tuple(map(statistics.mean, zip(*block, strict=True))) for block in blocks.values()]
     if len(means) < 3:
         return {"slope_bytes_per_min": None, "interval": None, "blocks": len(means)}
-    slope, low, high = least_squares(means)
+    slope, low, high = measure.least_squares(means)
     first, last = means[0][1], means[-1][1]
     return {
         "slope_bytes_per_min": round(slope), "interval": [round(low), round(high)], "blocks": len(means),
         "first_mb": measure.rounded(first / 1e6), "last_mb": measure.rounded(last / 1e6),
     }  # fmt: skip
-
-
-def least_squares(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """The slope of the line through `points`, and its 95 % interval; at least three of them."""
-    xs, ys = zip(*points, strict=True)
-    slope, offset = statistics.linear_regression(xs, ys)
-    spread = sum((x - statistics.fmean(xs)) ** 2 for x in xs)
-    rest = sum((y - offset - slope * x) ** 2 for x, y in points)
-    error = math.sqrt(rest / (len(points) - 2) / spread)
-    wide = t_quantile(len(points) - 2) * error
-    return slope, slope - wide, slope + wide
-
-
-def t_quantile(freedom: int) -> float:
-    """Of Student's t at 97.5 %: exact for 1 and 2 degrees of freedom, else Cornish and Fisher's expansion, within 0.01."""
-    if freedom < 3:
-        return (12.706, 4.303)[freedom - 1]
-    z = statistics.NormalDist().inv_cdf(0.975)
-    terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
-    return sum(term / freedom**power for power, term in enumerate(terms))
 
 
 def fairness(waits: Sequence[tuple[int, float]]) -> dict[str, Any]:
@@ -383,5 +369,18 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
+def faults(result: dict[str, Any]) -> list[str]:
+    """What must not be in a result, in sentences."""
+    found = {
+        f"{result['lost']} of {result['asked']} answers were lost: {result['lost_by']}.": result["lost"],
+        f"Errors came that were not announced: {result['errors']}.": result["errors"],
+        "Nobody got a picture.": not result["answers"],
+        f"The server ended with the status {result['exit_status']}.": result["exit_status"],
+    }
+    return [sentence for sentence, wrong in found.items() if wrong]
+
+
 if __name__ == "__main__":
-    main()
+    found = faults(main())
+    print("\n".join(found), file=sys.stderr)
+    sys.exit(bool(found))

@@ -221,8 +221,10 @@ class Album:
     def path(self, id: str) -> Path:
         """Where the file of `id` lies."""
         path = self._path(self.get(id))
-        if not path.is_file():  # somebody moved it by hand: look again
-            self._reconcile(afresh=False)
+        if not path.is_file():  # somebody moved it by hand, or removed it: look again
+            gone = self._reconcile(afresh=False).dropped
+            if gone:
+                _log.warning("Files of the gallery have vanished, of %d pictures; they are not shown any more", gone)
             path = self._path(self.get(id))
         return path
 

@@ -27,7 +27,7 @@ from cascade_app.errors import NoVisitor, RenderFailed
 from cascade_app.events import ImageReady
 from cascade_app.gallery.gallery import Album, Gallery
 from cascade_app.gallery.png import encode_png
-from cascade_app.serving.visitors import HANDED_PREFIX, handed_name, handed_to, visitor_asking, visitor_of
+from cascade_app.serving.visitors import HANDED_PREFIX, NOT_HERE, handed_name, handed_to, visitor_asking, visitor_of
 
 KEPT_S = 3600
 _ADDRESS = re.compile(rf"/made/(?P<folder>{HANDED_PREFIX}[0-9a-f-]+)/(?P<name>[^/?#]+)$")
@@ -88,7 +88,7 @@ def made_route(cache: Callable[[], Path]) -> Route:
             visitor = None
         path = file_at(request.url.path, visitor, cache())
         if path is None:
-            return PlainTextResponse("Not found", 404)
+            return PlainTextResponse(NOT_HERE, 404)
         return FileResponse(path, media_type="image/png", headers=_SAFE)
 
     return Route("/made/{folder}/{name}", answer)

@@ -34,9 +34,10 @@ from cascade_app.gallery.gallery import Album, Gallery
 from cascade_app.gallery.intake import take_in
 from cascade_app.gallery.limits import size
 from cascade_app.gallery.reading import UploadLimits
+from cascade_app.logs import explained
 from cascade_app.serving.border import Border
 from cascade_app.serving.failing import Failing
-from cascade_app.serving.visitors import Visitors, visitor_asking
+from cascade_app.serving.visitors import NOT_HERE, Visitors, visitor_asking
 
 _log = logging.getLogger(__name__)
 SELECTION_LIMIT = 500  # pictures in a zip
@@ -125,7 +126,7 @@ class Pictures:
         except NoVisitor as error:
             return _refused(error.message, 403)
         except GalleryError as error:
-            return _refused(error.message, 507)
+            return _refused(explained(error, _log, otherwise=error.message), 507)
         restored = taken.restored
         answer = {"id": taken.item.id if taken.item else None, "source": restored.source, "values": restored.values,
                   "notes": restored.notes}  # fmt: skip
@@ -188,4 +189,4 @@ def _cannot(error: Exception) -> Response:
 
 
 def _not_found() -> Response:
-    return PlainTextResponse("Not found", 404, headers=_SAFE)
+    return PlainTextResponse(NOT_HERE, 404, headers=_SAFE)

@@ -29,6 +29,7 @@ from cascade_app.serving.caller import Caller
 COOKIE = "cascade_visitor"
 USER = "cascade.user"  # in a request's scope, by the gate: who signed in, where people do so by name
 KEPT_S = 400 * 86_400  # as long as browsers allow; every page load starts it anew
+NOT_HERE = "There is no such picture here; it may have been removed."  # the same of one that is somebody else's
 _ID = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 bits
 HANDED_PREFIX = "cascade-handed-"
 _HANDED = re.compile(rf"{HANDED_PREFIX}([0-9a-f]{{32}})-[0-9a-f]{{32}}", re.IGNORECASE)  # a folder made by `handed_name`
@@ -121,7 +122,7 @@ class Visitors:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
         elif self._is_kept_from(scope):
-            await PlainTextResponse("Not found", 404)(scope, receive, send)
+            await PlainTextResponse(NOT_HERE, 404)(scope, receive, send)
         elif scope["method"] == "GET":
             await self.app(scope, receive, _with_cookie(scope, send))
         else:

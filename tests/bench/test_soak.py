@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import subprocess
 import sys
 
 import pytest
 
-from cascade_app.bench import soak
+from cascade_app.bench import measure, soak
 
 SERVER = (sys.executable, "-m", "tests.hostile.server")
+# The same, and gone with the sixth picture.
+MORTAL = """
+import os
+import sys
+sys.path.pop(0)  # where this file is, which is named as the one it serves
+from tests.hostile import server
+
+class Mortal(server.QuickEngine):
+    left = 6
+
+    def _run(self, request, work):
+        Mortal.left -= 1
+        if not Mortal.left:
+            os._exit(3)
+        yield from super()._run(request, work)
+
+server.QuickEngine = Mortal
+server.main()
+"""
 
 
 @pytest.fixture
@@ -22,7 +44,7 @@ def quick(monkeypatch):
 def test_a_short_soak(quick, capsys):
     result = soak.main(["--clients", "31", "--seconds", "6", "--drain", "240", "--warm-up", "0", "--steps", "1+1"])
     assert result["benchmark"] == "soak" and f'"answers": {result["answers"]}' in capsys.readouterr().out
-    assert result["lost"] == 0 and result["errors"] == {} and result["exit_status"] == 0
+    assert result["lost"] == 0 and result["errors"] == {} and result["exit_status"] == 0 and soak.faults(result) == []
     assert set(result["given_up"]) == set(soak.BAD), "one client of each kind that misbehaves"
     refused = sum(result["announced"].values())
     assert result["asked"] == result["answers"] + refused + sum(result["given_up"].values())
@@ -36,10 +58,32 @@ def test_a_soak_whose_first_picture_is_refused_says_so(quick):
         soak.main(["--clients", "1", "--seconds", "1", "--size", "9000x9000"])
 
 
+def test_a_soak_whose_server_dies_is_a_failure(tmp_path):
+    """As a user runs it, with an `app.py` that is gone after a few pictures."""
+    (tmp_path / "app.py").write_text(MORTAL, encoding="utf-8")
+    script = "import runpy, sys, pathlib; from cascade_app.bench import measure; measure.ROOT = pathlib.Path(sys.argv.pop(1)); " \
+        "runpy.run_module('cascade_app.bench.soak', run_name='__main__', alter_sys=True)"  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), "--clients", "8", "--seconds", "6", "--steps", "1+1"],
+        cwd=measure.ROOT, env={**os.environ, "PYTHONPATH": str(measure.ROOT)}, capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["exit_status"] == 3 and "The server ended with the status 3." in done.stderr
+    assert result["lost"] >= 1 and f"{result['lost']} of {result['asked']} answers were lost" in done.stderr
+
+
+def test_what_makes_a_soak_fail():
+    well = {"asked": 9, "answers": 7, "lost": 0, "lost_by": {}, "errors": {}, "exit_status": 0}
+    assert soak.faults(well) == []
+    for changed in ({"lost": 1}, {"errors": {"HTTP 500": 2}}, {"answers": 0}, {"exit_status": -9}):
+        assert len(soak.faults(well | changed)) == 1, changed
+
+
 def test_the_slope_of_a_line_and_of_noise():
-    slope, low, high = soak.least_squares([(x, 3 * x + 1) for x in range(10)])
+    slope, low, high = measure.least_squares([(x, 3 * x + 1) for x in range(10)])
     assert slope == pytest.approx(3) and low == pytest.approx(3) and high == pytest.approx(3)
-    slope, low, high = soak.least_squares([(0, 0.0), (1, 1.0), (2, 0.0), (3, 1.0)])
+    slope, low, high = measure.least_squares([(0, 0.0), (1, 1.0), (2, 0.0), (3, 1.0)])
     # by hand: slope 0.2, residual variance 0.8 / 2, spread of x 5, t(2) 4.303
     assert slope == pytest.approx(0.2) and high - slope == pytest.approx(4.303 * (0.4 / 5) ** 0.5, abs=1e-3)
     assert low < 0 < high
@@ -47,7 +91,7 @@ def test_the_slope_of_a_line_and_of_noise():
 
 @pytest.mark.parametrize(("freedom", "known"), [(1, 12.706), (2, 4.303), (4, 2.776), (10, 2.228), (30, 2.042), (1000, 1.962)])
 def test_t(freedom: int, known: float):
-    assert soak.t_quantile(freedom) == pytest.approx(known, abs=0.03)
+    assert measure.t_quantile(freedom) == pytest.approx(known, abs=0.03)
 
 
 @pytest.mark.parametrize("slope", [0.0, 6e6])

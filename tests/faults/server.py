@@ -27,6 +27,7 @@ class Server:
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ("app.py",)  # for Python
 
     def start(self) -> Server:
         with socket.socket() as one:
@@ -39,7 +40,7 @@ class Server:
             "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", **self.variables,
         }  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, *self.command], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         self.lines: list[str] = []
         self._came = threading.Condition()

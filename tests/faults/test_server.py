@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,16 +13,19 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults.server import Server, make
+from tests.faults.server import Server, begin, listen, make, until
+from tests.faults.test_gallery import HOLD
 
 SMALL_FILE = 12_000  # bytes; a picture has more, and so has what SQLite writes for one
+# `app.py`, which waits for half a second where it would for half a minute until another process has done with the index.
+IMPATIENT = "import sys, app; from cascade_app.gallery import index; index.BUSY_S = 0.5; sys.exit(app.main())"
 
 
 @pytest.fixture(scope="module")
 def server(pocket, tmp_path_factory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("faults")
     shutil.copytree(pocket, folder / "checkpoint")
-    running = Server(folder, {"CASCADE_CHECKPOINT": str(folder / "checkpoint")}).start()
+    running = Server(folder, {"CASCADE_CHECKPOINT": str(folder / "checkpoint")}, ("-c", IMPATIENT)).start()
     yield running
     running.signal()
     assert running.ended() == 0
@@ -82,8 +87,8 @@ def test_the_disk_is_full_when_a_file_comes(server, client):
         dropped = stranger.post("/pictures", content=kept)
         uploaded = stranger.post("/gradio_api/upload", files={"files": ("a.png", b"x" * 100_000)})
     stranger.close()
-    assert dropped.status_code == 507 and "could not be saved" in dropped.json()["error"]
-    assert uploaded.status_code == 507 and "Traceback" not in uploaded.text and str(server.folder) not in uploaded.text
+    assert dropped.status_code == 507 and "could not be saved" in says(dropped.json()["error"], server)
+    assert uploaded.status_code == 507 and "disk is full" in says(uploaded.json()["error"], server)
 
 
 def test_the_disk_is_full_when_a_thumbnail_is_made(server, client):
@@ -99,7 +104,33 @@ def test_a_file_vanishes(server, client):
     path = pictures(server)[-1]
     path.unlink()
     answer = client.get(f"/pictures/{path.stem[-32:]}.png")
-    assert answer.status_code == 404 and answer.text == "Not found"
+    assert answer.status_code == 404 and answer.text == "There is no such picture here; it may have been removed."
+    assert server.heard(lambda line: "have vanished, of 1 pictures" in line)
+
+
+@contextmanager
+def locked_index(server: Server) -> Iterator[None]:
+    """Another process is writing to the gallery's index, and does not come to an end."""
+    command = [sys.executable, "-c", HOLD, str(server.folder / "data" / "pictures" / "index.sqlite3")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline().strip() == "held"
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+
+
+def test_the_gallery_is_locked(server, client):
+    assert make(client).files
+    kept, stranger = pictures(server)[-1], server.visitor()
+    with locked_index(server):
+        answer = make(client)
+        dropped = stranger.post("/pictures", content=kept.read_bytes())
+        shown = client.get(f"/pictures/{kept.stem[-32:]}.png")
+    stranger.close()
+    assert says(answer.sentence, server).startswith("The gallery's index cannot be used: database is locked")
+    assert dropped.status_code == 507 and "database is locked" in says(dropped.json()["error"], server)
+    assert shown.content == kept.read_bytes(), "who only looks need not wait"
 
 
 def test_the_whole_gallery_vanishes(server, client):
@@ -122,8 +153,20 @@ def test_the_checkpoint_is_deleted_while_in_use(server, client):
     checkpoint.rename(server.folder / "away")
     try:
         answer = make(client)
-        assert answer.sentence and "Traceback" not in answer.sentence, answer
+        assert "neither a known name" in answer.sentence and "Traceback" not in answer.sentence, answer
+        assert server.logged(event="run ended", outcome="refused", error="CheckpointNotFound")
         assert client.get("/").status_code == 200
+    finally:
+        (server.folder / "away").rename(checkpoint)
+
+
+def test_the_checkpoint_is_deleted_in_the_middle_of_a_run(server, client):
+    checkpoint = server.folder / "checkpoint"
+    number = begin(client, prior_steps=60, decoder_steps=60)
+    until(lambda: "cascade_runs_in_progress 1.0" in client.get("/metrics").text, "it has begun")
+    checkpoint.rename(server.folder / "away")
+    try:
+        assert listen(client, number).files, "its weights are at hand until it ends"
     finally:
         (server.folder / "away").rename(checkpoint)
 

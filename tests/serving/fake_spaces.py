@@ -1,13 +1,15 @@
 """Stands in for the `spaces` library on a ZeroGPU Space: a forked worker, pickles both ways, a worker that runs ahead.
 
-Only what a caller can notice: arguments and results are pickled; of an exception the caller hears the name of its class;
-closing stops the worker at its next result; the duration is asked for before the worker starts.
+Only what a caller can notice: arguments and results are pickled; of an exception the caller hears the name of its class, of a
+worker that is killed that its task was aborted; closing stops the worker at its next result; the duration is asked for before
+the worker starts.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,7 +50,7 @@ def _in_fork(task: Any, arguments: bytes) -> Iterator[Any]:
     worker.start()
     try:
         while True:
-            kind, value = pickle.loads(results.get())
+            kind, value = _next(results, worker)
             if kind == "end":
                 return
             if kind == "error":
@@ -60,6 +62,14 @@ def _in_fork(task: Any, arguments: bytes) -> Iterator[Any]:
             while not results.empty():
                 results.get()
             worker.join(0.01)
+
+
+def _next(results: Any, worker: Any) -> tuple[str, Any]:
+    while results.empty():
+        if not worker.is_alive() and results.empty():
+            return "error", "GPU task aborted"
+        time.sleep(0.01)
+    return pickle.loads(results.get())
 
 
 def _work(task: Any, arguments: bytes, results: Any, stop: Any) -> None:

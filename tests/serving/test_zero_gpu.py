@@ -5,7 +5,9 @@ The worker here computes on the CPU: a card that is lent has never been seen whe
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -131,6 +133,18 @@ def test_a_bug_in_the_worker_is_a_sentence(backend, folder, monkeypatch):
     monkeypatch.setattr("cascade_app.serving.local.LocalBackend.generate", fail)
     with pytest.raises(RenderFailed, match=r"worker stopped \(ZeroDivisionError\)"):
         list(backend.generate(ask(folder)))
+
+
+def test_a_worker_that_is_killed_is_a_sentence_and_the_next_one_works(backend, folder, monkeypatch):
+    def killed(*_arguments):
+        yield Waiting("soon")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cascade_app.serving.local.LocalBackend.generate", killed)
+        with pytest.raises(RenderFailed, match=r"worker stopped \(GPU task aborted\)\. Try again"):
+            list(backend.generate(ask(folder)))
+    assert isinstance(list(backend.generate(ask(folder)))[-1], Finished)
 
 
 def test_no_card_to_be_had_is_a_sentence(backend, spaces, folder):
