@@ -65,7 +65,7 @@ def function_of(endpoint: Endpoint, backend: Backend, gallery: Gallery) -> Calla
             if "picture" in names:
                 values["picture"] = _uploaded(values.get("picture"))
             store = hand_over(gallery, http, Path(get_upload_folder()))
-            with closing(run(asked_by(caller, backend), store, *endpoint.order(values))) as events:
+            with closing(run(asked_by(caller, backend), store, *endpoint.order(values), reference=caller.request_id)) as events:
                 [made] = deque(_while_wanted(events, caller), maxlen=1)
             return [_file(path) for path in made.paths], made.facts
         except Exception as error:

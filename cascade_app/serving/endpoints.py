@@ -34,8 +34,8 @@ from cascade_app.work import WHOLE, Work
 
 REQUIRED: Any = object()
 MADE = (
-    "What was made: files, seed, seeds, width, height, checkpoint, prompts as they were sent, notes in sentences, and seconds "
-    "for each stage."
+    "What was made: files, seed, seeds, width, height, checkpoint, prompts as they were sent, notes in sentences, seconds "
+    "for each stage, and the reference of the run in the server's log."
 )
 _TYPES: dict[str, Any] = {"text": str, "int": int, "float": float, "choice": str}
 Values = Mapping[str, Any]
@@ -148,8 +148,13 @@ def _vary(spec: CheckpointSpec) -> Endpoint:
     return Endpoint("vary", "Make pictures near a saved picture or sketch.", arguments, returns, order=order)
 
 
-def run(backend: Backend, store: HandOver, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event | Made]:
-    """The events of a run that hands its pictures over, and after them what was made. Closing it stops the run."""
+def run(
+    backend: Backend, store: HandOver, request: GenerationRequest, work: Work = WHOLE, *, reference: str
+) -> Iterator[Event | Made]:
+    """The events of a run that hands its pictures over, and after them what was made. Closing it stops the run.
+
+    `reference` is what the log calls the run; the answer says it too.
+    """
     saved: list[ImageSaved] = []
     notes: list[str] = []
     seconds: dict[str, float] = {}
@@ -179,6 +184,7 @@ def run(backend: Backend, store: HandOver, request: GenerationRequest, work: Wor
             "prompts": [words.prompt for words in plan.words] if plan else [],
             "notes": notes,
             "seconds": seconds,
+            "reference": reference,
         },
     )
 

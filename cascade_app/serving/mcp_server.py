@@ -144,7 +144,7 @@ class Tools:
                 order = endpoint.order(values)
             store = hand_over(self._gallery, http, self._cache())
             made: Any = None
-            with closing(run(asked_by(caller, self._backend), store, *order)) as events:
+            with closing(run(asked_by(caller, self._backend), store, *order, reference=caller.request_id)) as events:
                 for made in events:
                     anyio.from_thread.check_cancelled()  # the caller has gone: closing the events stops the run
                     progress.see(made)

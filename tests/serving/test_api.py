@@ -19,8 +19,10 @@ from cascade_app.gallery.png import read_request
 from cascade_app.request import FIELDS, SAMPLERS
 from cascade_app.serving import handover
 from cascade_app.serving.api import function_of
+from cascade_app.serving.caller import current
 from cascade_app.serving.endpoints import endpoints
 from cascade_app.serving.visitors import COOKIE, visitor_of
+from cascade_app.work import WHOLE
 from tests.fakes import SPEC, FakeBackend
 
 
@@ -82,6 +84,20 @@ def test_only_the_prompt_is_needed(generate):
     assert (request.prompt, request.prior_steps, request.seed) == ("hills", 5, made["seed"])
     assert (made["width"], made["height"], made["checkpoint"]) == (256, 256, "pocket")
     assert made["seconds"]["total"] >= 0 and made["files"] == [Path(files[0]["path"]).name]
+
+
+def test_the_answer_says_what_the_log_calls_the_run(gallery):
+    class Noting(FakeBackend):
+        def generate(self, request, work=WHOLE):
+            self.reference = current().request_id
+            return super().generate(request, work)
+
+    backend = Noting()
+    generate = functions(backend, gallery)["generate"]
+    for _ in range(2):
+        before = getattr(backend, "reference", "")
+        _files, made = generate(caller(), "hills")
+        assert made["reference"] == backend.reference != before
 
 
 def test_all_arguments_in_order_as_gradio_calls_it(generate):
