@@ -152,6 +152,59 @@ def test_a_session_lasts_and_its_pictures_travel(page, tmp_path, open_page, serv
     assert pixels(elsewhere, server, by_generate) == wanted
 
 
+def fits(page: Page) -> bool:
+    """Whether all of the sheet lies within the easel."""
+    inner, outer = (page.locator(f"#easel {one}").bounding_box() for one in (".cs-sheet", ".cs-easel"))
+    return all(
+        inner[at] >= outer[at] and inner[at] + inner[side] <= outer[at] + outer[side] + 1
+        for at, side in (("x", "width"), ("y", "height"))
+    )
+
+
+def test_a_grid_says_what_it_will_be_and_is_made_or_cancelled(open_page):
+    page = open_page()
+    write(page, "three sailboats at dawn")
+    few_steps(page)
+    page.keyboard.press("x")
+    plan, values = page.locator("#grid-plan"), page.locator("#grid-across-values").locator("input, textarea")
+    expect(plan).to_contain_text("3 x 2 pictures from 2 negatives")
+    values.fill("nonsense")  # as pasting does, which is no typing
+    expect(plan).to_contain_text("must be a whole number from 1 to 100")
+    values.fill("1, 3")
+    expect(plan).to_contain_text("2 x 2 pictures from 2 negatives")
+    page.locator("#make-grid").scroll_into_view_if_needed()
+    grid = made(page, lambda: page.locator("#make-grid").click(), 4)
+    assert [one.get_attribute("data-pick") for one in prints(page).all()] == grid
+    assert [one.inner_text() for one in page.locator(".cs-across, .cs-down").all()] == ["1", "3", "1", "2"]
+    assert fits(page), "a grid of squares is as high as the easel"
+
+    page.locator("body").evaluate("() => document.activeElement.blur()")
+    for key in "12k":  # faster than the answers to them
+        page.keyboard.press(key)
+    expect(page.locator("#easel .cs-side")).to_have_text(["4 + 1 steps", "4 + 3 steps"])
+
+    set_number(page, "prior_steps", "200")
+    page.locator("#make-grid").click()
+    expect(page.locator("#easel .cs-cell[data-progress=active]")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#message")).to_contain_text("Cancelled")
+    expect(page.locator("#easel .cs-compare")).to_be_visible()
+
+
+def test_what_was_picked_in_the_gallery_is_let_go_with_it(open_page):
+    page = open_page()
+    write(page, "three sailboats at dawn")
+    few_steps(page)
+    made(page, lambda: page.keyboard.press("Control+Shift+Enter"), 8)
+    page.keyboard.press("g")
+    for number in (0, 2):
+        page.locator("#shelf .cs-dot").nth(number).click(force=True)
+    expect(page.locator("#facts")).to_contain_text("2 picked")
+    page.keyboard.press("g")
+    expect(page.locator("#facts")).to_contain_text("Pick one or more")
+    expect(page.locator("#delete")).to_be_disabled()
+
+
 def test_the_gallery_compares_stars_deletes_and_brings_back(open_page, tmp_path):
     page = open_page()
     write(page, "three sailboats at dawn")
