@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,15 +26,6 @@ DROP = """([name, type, data]) => {
 }"""
 
 
-def begin(page: Page, folder: Path) -> Server:
-    """A server with its data in `folder`, and `page` on it."""
-    server = start_server(folder)
-    wait_for_page(server)
-    page.goto(server.url)
-    wait_until_ready(page)
-    return server
-
-
 def end(server: Server) -> None:
     status, log = server.stop(), server.log_path.read_text()
     assert status == 0 and "Traceback" not in log, log
@@ -45,6 +36,25 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def begin(page: Page, tmp_path: Path) -> Iterator[Callable[[], Server]]:
+    """Start a server, always over the same data, and have `page` on it; none is left behind by a test that fails."""
+    servers: list[Server] = []
+
+    def one() -> Server:
+        servers.append(start_server(tmp_path))
+        wait_for_page(servers[-1])
+        page.goto(servers[-1].url)
+        wait_until_ready(page)
+        return servers[-1]
+
+    yield one
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
 
 
 def few_steps(page: Page) -> None:
@@ -98,9 +108,9 @@ def drop(page: Page, path: Path, *, kind: str = "image/png", data: bytes | None 
     page.evaluate(DROP, [path.name, kind, base64.b64encode(data).decode("ascii")])
 
 
-def test_a_session_lasts_and_its_pictures_travel(page, tmp_path, open_page, server):
+def test_a_session_lasts_and_its_pictures_travel(page, begin, tmp_path, open_page, server):
     watch = Watch()
-    first = begin(page, tmp_path)
+    first = begin()
     watch.follow(page, first.port)
     write(page, WORDS)
     few_steps(page)
@@ -129,7 +139,7 @@ def test_a_session_lasts_and_its_pictures_travel(page, tmp_path, open_page, serv
     download.value.save_as(path)
     assert watch.complaints == [] and watch.foreign == []
     end(first)
-    again = begin(page, tmp_path)
+    again = begin()
     expect(page.locator("#session [data-show]")).to_have_count(14)
     check_tree(page, sheet[1], developed[0], varied)
     whole(page, developed[1])
