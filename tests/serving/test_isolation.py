@@ -25,7 +25,8 @@ SECRET = "zebrafinch"  # in every prompt of the first visitor's
 # Events that the page's script sends, with ids in them, and the actions that each knows.
 PAGES_OWN = {
     "act": (
-        "favourite", "compare", "contact", "reuse_settings", "reuse_seed", "older", "newer", "rebuild", "delete", "undo", "delete",
+        "favourite", "compare", "contact", "reuse_settings", "reuse_seed", "older", "newer", "rebuild",
+        "delete", "undo", "delete",
     ),
     "make": ("develop", "vary", "again", "blend", "words"),
     "show": ("",), "picks": ("",), "opened": ("",), "look": ("",),
