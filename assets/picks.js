@@ -12,7 +12,7 @@
   cascade.go = (view) => {
     if (cascade.view() === view) return;
     document.body.dataset.view = view;
-    clear();
+    if (clear()) tellPicks();
     cascade.tell("look", { view });
     decorate();
     if (view === "gallery") window.scrollTo({ top: 0 });
@@ -43,6 +43,12 @@
       if (one.getAttribute("aria-current") !== state) one.setAttribute("aria-current", state);
     }
     document.body.toggleAttribute("data-picked", picks.size > 0);
+    // A key pressed right after a pick finds its button ready, before the server has answered.
+    for (const one of picks.size ? all("#facts [data-takes]") : []) {
+      const [fewest, most] = one.dataset.takes.split(" ").map(Number);
+      const off = picks.size < fewest || picks.size > most;
+      if (one.disabled !== off) one.disabled = off;
+    }
   };
   const tellPicks = () => {
     decorate();

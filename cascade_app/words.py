@@ -219,7 +219,7 @@ def unread(words: Sequence[Words], cut_at: Callable[[str], int | None]) -> str:
     several = len({one.prompt for one in words}) > 1
     found = [(text, cut_at(text), f"{what} {shown(text)}" if several else what) for text, what in texts.items()]
     cuts = [(text, at, what) for text, at, what in found if at is not None]
-    sentences = [f"{_cut_sentence(text, at, what)}." for text, at, what in cuts[:UNREAD_LISTED]]
+    sentences = [_cut_sentence(text, at, what) for text, at, what in cuts[:UNREAD_LISTED]]
     if len(cuts) > UNREAD_LISTED:
         sentences.append(f"The same goes for {len(cuts) - UNREAD_LISTED} more.")
     return " ".join(sentences)
@@ -230,7 +230,7 @@ def _cut_sentence(prompt: str, at: int, what: str) -> str:
     while at and words[at - 1].isalnum() and words[at].isalnum():
         at -= 1  # a word that is half read is not read
     count, left = len(words[:at].split()), " ".join(words[at:].split())
-    left = left if len(left) <= SHOWN_LEFT else left[:SHOWN_LEFT].rsplit(" ", 1)[0] + " ..."
+    left = f"{left}." if len(left) <= SHOWN_LEFT else left[:SHOWN_LEFT].rsplit(" ", 1)[0] + " ..."
     first = "word" if count == 1 else f"{count} words"
     return f"The encoder reads the first {first} of the {what}; left out: {left}"
 

@@ -264,4 +264,4 @@ def test_what_is_not_read_is_told_for_each_text():
     )
     assert unread(words, lambda text: None) == ""
     long = unread([Words("red " * 400)], lambda text: 4 if text else None)
-    assert long.endswith("red red ....") and len(long) < 400
+    assert long.endswith("red red ...") and len(long) < 400

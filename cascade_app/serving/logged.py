@@ -34,18 +34,18 @@ class Logged(Around):
         return self._followed(current(), request, work)
 
     def _followed(self, caller: Caller, request: GenerationRequest, work: Work) -> Iterator[Event]:
-        begin, pictures, outcome, finished = self._clock(), 0, {"outcome": "cancelled"}, False
+        begin, pictures, outcome = self._clock(), 0, {"outcome": "cancelled"}
         who = {"reference": caller.request_id, "visitor": visitor_shown(caller.visitor)}
         event(_log, "run started", **who, **self._about(request, work))
         try:
             with closing(self.inner.generate(request, work)) as events:
                 for one in events:
                     pictures += isinstance(one, ImageReady)
-                    finished |= isinstance(one, Finished)
+                    if isinstance(one, Finished):  # after which nobody need ask for more
+                        outcome = {"outcome": "finished"}
                     yield one
-            if not finished:  # whatever computed is gone without a word
+            if outcome["outcome"] != "finished":  # whatever computed is gone without a word
                 raise RenderFailed("The engine stopped in the middle of it; what was finished is kept. Try again.")
-            outcome = {"outcome": "finished"}
         except Exception as error:
             outcome = {"outcome": "failed" if is_fault(error) else "refused", "error": type(error).__name__}
             if isinstance(error, InvalidRequest):

@@ -31,7 +31,8 @@ class Action:
     @property
     def wants(self) -> str:
         """What has to be picked first, in a few words."""
-        return {(1, 1): "one picture", (2, 2): "two pictures", (1, 2): "one or two"}.get((self.fewest, self.most), "a picture")
+        words = {(1, 1): "one picture", (2, 2): "two pictures", (1, 2): "one or two"}
+        return words.get((self.fewest, self.most), f"1 to {self.most} pictures")
 
 
 ACTIONS: tuple[Action, ...] = (
@@ -81,6 +82,6 @@ def _button(action: Action, count: int, pressed: bool) -> str:
     toggle = f' aria-pressed="{"true" if pressed else "false"}"' if action.name == "favourite" else ""
     return (
         f'<button type="button" class="cs-action" id="{action.name.replace("_", "-")}" data-act="{action.name}" '
-        f'data-key="{action.key.lower()}"{" data-makes" if action.makes else ""}{toggle}{state} title="{escape(title)}">'
-        f"{escape(label)}</button>"
+        f'data-key="{action.key.lower()}" data-takes="{action.fewest} {action.most}"{" data-makes" if action.makes else ""}'
+        f'{toggle}{state} title="{escape(title)}">{escape(label)}</button>'
     )

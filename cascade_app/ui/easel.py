@@ -167,7 +167,7 @@ _ENLARGE = '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M9.500 2.500h4v
 def _grid(view: Easel, axes: Axes) -> str:
     """The prints under the labels of their columns and beside those of their rows."""
     columns, rows = len(axes.across), len(axes.down)
-    style = f"--ratio:{view.ratio:.4f};--columns:{columns};--sheet-ratio:{columns * view.ratio / rows:.4f}"
+    style = f"--ratio:{view.ratio:.4f};--columns:{columns};--rows:{rows}"
     head = "".join(f'<span class="cs-across" title="{escape(one)}">{escape(one)}</span>' for one in axes.across)
     down = " &#8595;" if axes.down_title else ""
     corner = f'<span class="cs-corner"><b>{escape(axes.across_title)} &#8594;</b><b>{escape(axes.down_title)}{down}</b></span>'

@@ -20,8 +20,9 @@ _HELP = "With commas between. Of words the first one is in the prompt, and the o
 
 @dataclass(frozen=True)
 class GridPanel:
-    """The panel's controls, and the line that says what they will make."""
+    """The panel's controls, the line that says what they will make, and the fold they lie in."""
 
+    fold: gr.Accordion
     across: gr.Dropdown
     across_values: gr.Textbox
     down: gr.Dropdown
@@ -38,7 +39,7 @@ class GridPanel:
 def build_grid_panel() -> GridPanel:
     """Lay the panel out in the current context."""
     choices = [(title, name) for name, title in TITLES.items()]
-    with gr.Accordion("Grid", open=False, elem_id="grid"):
+    with gr.Accordion("Grid", open=False, elem_id="grid") as fold:
         across = gr.Dropdown(choices, value="decoder_steps", label="Across", filterable=False, elem_id="grid-across")
         across_values = gr.Textbox("5, 10, 20", label="Its values", info=_HELP, elem_id="grid-across-values")
         down = gr.Dropdown(
@@ -47,7 +48,7 @@ def build_grid_panel() -> GridPanel:
         down_values = gr.Textbox("1, 2", label="Its values", elem_id="grid-down-values")
         make = gr.Button("Make the grid", variant="secondary", elem_id="make-grid")
         plan = gr.HTML("", apply_default_css=False, js_on_load=None, elem_id="grid-plan")
-    return GridPanel(across, across_values, down, down_values, make, plan)
+    return GridPanel(fold, across, across_values, down, down_values, make, plan)
 
 
 def read_grid(sent: Sequence[Any], request: GenerationRequest) -> Grid:

@@ -18,6 +18,7 @@ _WORDS = {
     "words": "New words", "grid": "From a grid",
 }  # fmt: skip
 SHEET = 16  # records on a contact sheet
+EXCERPT = 48  # characters of a prompt beside others
 _KEPT = StageMark("kept")
 
 
@@ -105,17 +106,33 @@ def sheet_on_easel(items: Sequence[Item], *, clock: str = "", axes: Axes | None 
     sketches = all(item.kind == "sketch" for item in items)
     what = "negatives" if sketches else "pictures"
     return Easel(
-        state="done", ratio=ratio_of(items[0]), prints=tuple(print_of(item) for item in items), marks=marks_of(items[0]),
+        state="done", ratio=ratio_of(items[0]), prints=tuple(print_of(item) for item in items), marks=shared_marks(items),
         clock=clock, fraction=1.0, headline=f"{'Grid' if axes else 'Contact sheet'}, {len(items)} {what}", axes=axes,
     )  # fmt: skip
 
 
 def compared_on_easel(first: Item, second: Item) -> Easel:
-    """Two, one over the other."""
+    """Two, one over the other, each with what it has that the other has not."""
+    prints = tuple(
+        replace(print_of(one), caption=caption) for one, caption in zip((first, second), told_apart(first, second), strict=True)
+    )
     return Easel(
-        state="done", ratio=ratio_of(first), prints=(print_of(first), print_of(second)), marks=marks_of(first), fraction=1.0,
+        state="done", ratio=ratio_of(first), prints=prints, marks=shared_marks((first, second)), fraction=1.0,
         headline="Compared: draw the divider across", compare=True,
     )  # fmt: skip
+
+
+def told_apart(first: Item, second: Item) -> tuple[str, ...]:
+    """What each of two records has that the other has not; where all is the same, which of them came first."""
+    lines = [[_excerpt(one.request.prompt), *details(one)] for one in (first, second)]
+    own = [[line for line in mine if line not in others] for mine, others in (lines, lines[::-1])]
+    if not any(own):
+        return ("the earlier", "the later") if first.name < second.name else ("the later", "the earlier")
+    return tuple(", ".join(one) for one in own)
+
+
+def _excerpt(prompt: str) -> str:
+    return prompt if len(prompt) <= EXCERPT else f"{prompt[: EXCERPT - 3]}..."
 
 
 def ratio_of(item: Item) -> float:
@@ -129,6 +146,12 @@ def marks_of(item: Item) -> tuple[StageMark, StageMark, StageMark]:
     if item.kind == "sketch":
         return prior, _KEPT, _KEPT
     return prior, StageMark("done", request.decoder_steps, request.decoder_steps), StageMark("done", 1, 1)
+
+
+def shared_marks(items: Sequence[Item]) -> tuple[StageMark, ...]:
+    """The same of several: the steps only where all have as many, and what any of them went through."""
+    columns = zip(*(marks_of(item) for item in items), strict=True)
+    return tuple(marks[0] if len(set(marks)) == 1 else StageMark("done", 1, 1) for marks in columns)
 
 
 def facts_of(

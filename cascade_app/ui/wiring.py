@@ -64,9 +64,9 @@ def _wire_runs(page: Page, runs_at_once: int) -> None:
         run.failure(page.not_started, [page.table], shown, **_QUIET)
         _keep_after(page, run.then)
         run.then(page.look_again, [page.settings.checkpoint.in_use], _told_again(page), **_QUIET)
+    asked = [page.grid.fold.expand, page.form.controls["prompt"].change, *(one.change for one in page.grid.inputs)]
     gr.on(
-        [page.grid.across.change, page.grid.across_values.input, page.grid.down.change, page.grid.down_values.input],
-        page.plan_grid, [*page.form.inputs, *page.grid.inputs], [page.grid.plan], trigger_mode="always_last",
+        asked, page.plan_grid, [*page.form.inputs, *page.grid.inputs], [page.grid.plan], trigger_mode="always_last",
         preprocess=False, **_QUIET,
     )  # fmt: skip
     prompt.cancel.click(page.cancel, [page.turn], None, **_QUIET)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,15 +26,6 @@ DROP = """([name, type, data]) => {
 }"""
 
 
-def begin(page: Page, folder: Path) -> Server:
-    """A server with its data in `folder`, and `page` on it."""
-    server = start_server(folder)
-    wait_for_page(server)
-    page.goto(server.url)
-    wait_until_ready(page)
-    return server
-
-
 def end(server: Server) -> None:
     status, log = server.stop(), server.log_path.read_text()
     assert status == 0 and "Traceback" not in log, log
@@ -45,6 +36,25 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def begin(page: Page, tmp_path: Path) -> Iterator[Callable[[], Server]]:
+    """Start a server, always over the same data, and have `page` on it; none is left behind by a test that fails."""
+    servers: list[Server] = []
+
+    def one() -> Server:
+        servers.append(start_server(tmp_path))
+        wait_for_page(servers[-1])
+        page.goto(servers[-1].url)
+        wait_until_ready(page)
+        return servers[-1]
+
+    yield one
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
 
 
 def few_steps(page: Page) -> None:
@@ -98,9 +108,9 @@ def drop(page: Page, path: Path, *, kind: str = "image/png", data: bytes | None 
     page.evaluate(DROP, [path.name, kind, base64.b64encode(data).decode("ascii")])
 
 
-def test_a_session_lasts_and_its_pictures_travel(page, tmp_path, open_page, server):
+def test_a_session_lasts_and_its_pictures_travel(page, begin, tmp_path, open_page, server):
     watch = Watch()
-    first = begin(page, tmp_path)
+    first = begin()
     watch.follow(page, first.port)
     write(page, WORDS)
     few_steps(page)
@@ -129,7 +139,7 @@ def test_a_session_lasts_and_its_pictures_travel(page, tmp_path, open_page, serv
     download.value.save_as(path)
     assert watch.complaints == [] and watch.foreign == []
     end(first)
-    again = begin(page, tmp_path)
+    again = begin()
     expect(page.locator("#session [data-show]")).to_have_count(14)
     check_tree(page, sheet[1], developed[0], varied)
     whole(page, developed[1])
@@ -150,6 +160,59 @@ def test_a_session_lasts_and_its_pictures_travel(page, tmp_path, open_page, serv
     (by_generate,) = made(elsewhere, lambda: elsewhere.keyboard.press("Control+Enter"), 1)
     assert pixels(elsewhere, server, by_develop) == wanted
     assert pixels(elsewhere, server, by_generate) == wanted
+
+
+def fits(page: Page) -> bool:
+    """Whether all of the sheet lies within the easel."""
+    inner, outer = (page.locator(f"#easel {one}").bounding_box() for one in (".cs-sheet", ".cs-easel"))
+    return all(
+        inner[at] >= outer[at] and inner[at] + inner[side] <= outer[at] + outer[side] + 1
+        for at, side in (("x", "width"), ("y", "height"))
+    )
+
+
+def test_a_grid_says_what_it_will_be_and_is_made_or_cancelled(open_page):
+    page = open_page()
+    write(page, "three sailboats at dawn")
+    few_steps(page)
+    page.keyboard.press("x")
+    plan, values = page.locator("#grid-plan"), page.locator("#grid-across-values").locator("input, textarea")
+    expect(plan).to_contain_text("3 x 2 pictures from 2 negatives")
+    values.fill("nonsense")  # as pasting does, which is no typing
+    expect(plan).to_contain_text("must be a whole number from 1 to 100")
+    values.fill("1, 3")
+    expect(plan).to_contain_text("2 x 2 pictures from 2 negatives")
+    page.locator("#make-grid").scroll_into_view_if_needed()
+    grid = made(page, lambda: page.locator("#make-grid").click(), 4)
+    assert [one.get_attribute("data-pick") for one in prints(page).all()] == grid
+    assert [one.inner_text() for one in page.locator(".cs-across, .cs-down").all()] == ["1", "3", "1", "2"]
+    assert fits(page), "a grid of squares is as high as the easel"
+
+    page.locator("body").evaluate("() => document.activeElement.blur()")
+    for key in "12k":  # faster than the answers to them
+        page.keyboard.press(key)
+    expect(page.locator("#easel .cs-side")).to_have_text(["4 + 1 steps", "4 + 3 steps"])
+
+    set_number(page, "prior_steps", "200")
+    page.locator("#make-grid").click()
+    expect(page.locator("#easel .cs-cell[data-progress=active]")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#message")).to_contain_text("Cancelled")
+    expect(page.locator("#easel .cs-compare")).to_be_visible()
+
+
+def test_what_was_picked_in_the_gallery_is_let_go_with_it(open_page):
+    page = open_page()
+    write(page, "three sailboats at dawn")
+    few_steps(page)
+    made(page, lambda: page.keyboard.press("Control+Shift+Enter"), 8)
+    page.keyboard.press("g")
+    for number in (0, 2):
+        page.locator("#shelf .cs-dot").nth(number).click(force=True)
+    expect(page.locator("#facts")).to_contain_text("2 picked")
+    page.keyboard.press("g")
+    expect(page.locator("#facts")).to_contain_text("Pick one or more")
+    expect(page.locator("#delete")).to_be_disabled()
 
 
 def test_the_gallery_compares_stars_deletes_and_brings_back(open_page, tmp_path):

@@ -15,6 +15,7 @@ from cascade_app.gallery.gallery import Album, Gallery
 from cascade_app.gallery.item import Query
 from cascade_app.serving.pictures import app_options
 from cascade_app.serving.visitors import visitor_of
+from cascade_app.ui.actions import ACTION
 from cascade_app.ui.blocks import build_ui, launch_options
 from tests.fakes import SPEC, FakeBackend, draw
 from tests.gallery.test_gallery import record_of
@@ -23,7 +24,10 @@ from tests.serving.test_visitors import asking
 SECRET = "zebrafinch"  # in every prompt of the first visitor's
 # Events that the page's script sends, with ids in them, and the actions that each knows.
 PAGES_OWN = {
-    "act": ("favourite", "delete", "restore", "purge", "compare", "reuse_settings", "reuse_seed"),
+    "act": (
+        "favourite", "compare", "contact", "reuse_settings", "reuse_seed", "older", "newer", "rebuild",
+        "delete", "undo", "delete",
+    ),
     "make": ("develop", "vary", "again", "blend", "words"),
     "show": ("",), "picks": ("",), "opened": ("",), "look": ("",),
 }  # fmt: skip
@@ -123,6 +127,7 @@ def keep(album: Album) -> list[str]:
 
 
 def test_every_event_of_the_page_with_anothers_ids(address, gallery):
+    assert {one.name for one in ACTION.values()} <= {*PAGES_OWN["act"], *PAGES_OWN["make"]}, "an action is left out"
     owner, other = visitor(address), visitor(address)
     mine = album_of(gallery, owner)
     ids = keep(mine)

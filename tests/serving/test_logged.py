@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from cascade_app.errors import Busy, InvalidRequest, RenderFailed
+from cascade_app.events import Finished
 from cascade_app.logs import Lines, visitor_shown
 from cascade_app.request import GenerationRequest
 from cascade_app.serving.caller import Caller, asked_by
@@ -39,6 +40,16 @@ def test_a_run_has_two_lines(lines):
     assert begun["visitor"] == visitor_shown(ANN.visitor) and ANN.visitor not in json.dumps([begun, ended])
     assert (begun["act"], begun["images"], begun["width"], begun["steps"]) == ("generate", 2, 128, "20+10")
     assert (ended["outcome"], ended["pictures"], ended["seconds"]) == ("finished", 2, 2.5)
+
+
+def test_a_run_that_is_left_at_its_end_is_finished(lines):
+    """As the page does: it closes what it followed once it has seen the last event."""
+    events = run(FakeBackend())
+    for event in events:
+        if isinstance(event, Finished):
+            break
+    events.close()
+    assert lines()[-1]["outcome"] == "finished"
 
 
 def test_a_closed_run_is_cancelled_and_its_engine_free(lines):

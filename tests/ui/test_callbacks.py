@@ -284,7 +284,9 @@ def test_compare_favourite_delete_and_undo(page):
 
     compared = act("compare", first, third)
     assert "cs-divider" in compared[page.stage.easel] and compared[page.table].look == "compare"
-    assert 'id="favourite" data-act="favourite" data-key="f" aria-pressed="true"' in act("favourite", first)[page.stage.facts]
+    assert all(f">seed {one.request.seed}</span>" in compared[page.stage.easel] for one in kept(page)[::2])
+    starred = act("favourite", first)[page.stage.facts]
+    assert 'id="favourite" data-act="favourite" data-key="f" data-takes="1 100" aria-pressed="true"' in starred
     act("favourite", first, second)
     assert [item.favourite for item in kept(page)] == [False, True, True]
     act("favourite", first, second)
