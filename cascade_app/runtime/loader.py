@@ -30,7 +30,7 @@ from cascade_app.recognise import what_it_is
 from cascade_app.runtime.reading import DTYPES, read_tensors
 from cascade_app.runtime.single_file import TensorRef, refs_in_file, refs_in_folder
 from cascade_app.runtime.tokenizer import load_tokenizer
-from cascade_app.weights import WEIGHT_DTYPES, read_header
+from cascade_app.weights import WEIGHT_DTYPES
 
 Preview = Callable[[Tensor], Tensor]  # (B, C, H, W) latents -> (B, 3, h, w), about [0, 1]
 
@@ -255,7 +255,7 @@ def _load_previewer(source: Source | None, device: torch.device, dtype: torch.dt
         refs = {key.removeprefix(prefix): ref for key, ref in refs_in_folder([path]).items() if key.startswith(prefix)}
         state = read_tensors(refs, dtype)
         previewer = Previewer.from_state_dict(state).to(device, dtype, memory_format=torch.channels_last).requires_grad_(False)
-    except (RuntimeError, ValueError, SafetensorError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointDamaged(f"{path.name} does not hold a previewer. Copy it again, or remove it.") from error
     # Weights come and go by placement; the previewer, which no placement counts, follows the latents.
     return lambda latents: previewer.to(latents.device)(latents.to(dtype, memory_format=torch.channels_last)).float()
