@@ -6,13 +6,14 @@ bfloat16 go to oneDNN anyhow. Knows nothing of networks.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from cascade_app.diffusion.stopwatch import computing_seconds
 
 _PROBE = (256, 512, 512)  # rows, inputs, outputs: about a thousandth of a second
 _ROUNDS = 8
@@ -31,9 +32,10 @@ def linear(layer: nn.Linear, x: Tensor, *, gelu: bool = False) -> Tensor:
 @lru_cache(maxsize=1)
 def _by_onednn() -> bool:
     there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return there and onednn_is_quicker(_clock)
+    return there and onednn_is_quicker(computing_seconds)
 
 
+@torch.no_grad()
 def onednn_is_quicker(clock: Callable[[Callable[[], Tensor]], float]) -> bool:
     """Whether float32 products are, by `clock`, which runs one and says how long that took."""
     rows, inputs, outputs = _PROBE
@@ -43,10 +45,3 @@ def onednn_is_quicker(clock: Callable[[Callable[[], Tensor]], float]) -> bool:
         own.append(clock(lambda: functional.linear(x, weight, bias)))
         onednn.append(clock(lambda: torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")))
     return min(own) >= _WORTH_IT * min(onednn)
-
-
-@torch.no_grad()
-def _clock(product: Callable[[], Tensor]) -> float:
-    begin = time.perf_counter()
-    product()
-    return time.perf_counter() - begin

@@ -7,13 +7,14 @@ and gives whole checkpoints or an error that names the file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from cascade_app.catalogue import CheckpointSpec, PartFacts, Source, brief, read_json
@@ -29,7 +30,7 @@ from cascade_app.recognise import what_it_is
 from cascade_app.runtime.reading import DTYPES, read_tensors
 from cascade_app.runtime.single_file import TensorRef, refs_in_file, refs_in_folder
 from cascade_app.runtime.tokenizer import load_tokenizer
-from cascade_app.weights import WEIGHT_DTYPES, read_header
+from cascade_app.weights import WEIGHT_DTYPES
 
 Preview = Callable[[Tensor], Tensor]  # (B, C, H, W) latents -> (B, 3, h, w), about [0, 1]
 
@@ -228,7 +229,7 @@ def _fill(network: Any, refs: Mapping[str, TensorRef], dtype: torch.dtype, label
 
 
 def _finite(tensor: Tensor) -> bool:
-    return tensor.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
+    return tensor.numel() == 0 or all(math.isfinite(number) for number in torch.aminmax(tensor))
 
 
 def _scheduler_config(source: Source | None) -> Mapping[str, Any]:
@@ -248,14 +249,13 @@ def _load_previewer(source: Source | None, device: torch.device, dtype: torch.dt
     if source is None or source.path is None:
         return None
     path, prefix = source.path, source.prefix
+    # Not in float16: its BatchNorms were not trained for that range, and it is slow on a CPU.
+    dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
     try:
-        with safe_open(path, framework="pt") as file:
-            keys = [key for key in read_header(path) if key.startswith(prefix)]
-            state = {key.removeprefix(prefix): file.get_tensor(key).clone() for key in keys}
-        # Not in float16: its BatchNorms were not trained for that range, and it is slow on a CPU.
-        dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
+        refs = {key.removeprefix(prefix): ref for key, ref in refs_in_folder([path]).items() if key.startswith(prefix)}
+        state = read_tensors(refs, dtype)
         previewer = Previewer.from_state_dict(state).to(device, dtype, memory_format=torch.channels_last).requires_grad_(False)
-    except (RuntimeError, ValueError, SafetensorError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointDamaged(f"{path.name} does not hold a previewer. Copy it again, or remove it.") from error
     # Weights come and go by placement; the previewer, which no placement counts, follows the latents.
     return lambda latents: previewer.to(latents.device)(latents.to(dtype, memory_format=torch.channels_last)).float()

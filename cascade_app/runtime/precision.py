@@ -3,20 +3,21 @@
 Owns the probe and its reason, in words for the System panel. Knows nothing of checkpoints. That a CPU lists bfloat16
 instructions says little: on one it is 3.5 times as fast as float32, on another half as fast.
 
-A busy machine does not change the answer: both dtypes take turns at a product short enough to fit between two interruptions, and
-the quickest of many turns counts. What is left of the noise is far smaller than the gap: hardware either has the
+A busy machine does not change the answer: one thread's own computing time is read, both dtypes take turns at a short product,
+and the quickest of many turns counts. What is left of the noise is far smaller than the gap: hardware either has the
 instructions, which makes it twice as fast at least, or imitates them, which makes it slower.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch.nn import functional
+
+from cascade_app.diffusion.stopwatch import computing_seconds
 
 _PROBE = (256, 512, 512)  # rows, inputs, outputs: about a thousandth of a second
 _ROUNDS = 12
@@ -33,12 +34,10 @@ class Precision:
 
 
 def matmul_seconds(dtype: torch.dtype) -> float:
-    """How long one small matrix product takes on the CPU now."""
+    """How long one thread computes at a small matrix product now."""
     rows, inputs, outputs = _PROBE
     x, weight = torch.ones(rows, inputs, dtype=dtype), torch.ones(outputs, inputs, dtype=dtype)
-    begin = time.perf_counter()
-    functional.linear(x, weight)
-    return time.perf_counter() - begin
+    return computing_seconds(lambda: functional.linear(x, weight))
 
 
 def choose_precision(asked: str, device_type: str) -> Precision:
