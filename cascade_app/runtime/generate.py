@@ -111,10 +111,9 @@ class _Run:
     @property
     def at_once(self) -> int:
         """Images in one batch of a network."""
-        # On the CPU a float32 batch is summed in another order than a single image: one by one, a picture has the same pixels
-        # whatever it was made with. In bfloat16 it has them in any batch, which there is up to twice as quick.
-        exact = self._on_cpu and self.manager.dtype == torch.float32
-        return 1 if exact else self.offload.placement.model_batch
+        # On the CPU a batch is summed in another order than a single image, in float32 always and in bfloat16 from some hundreds
+        # of cells on: one by one, a picture has the same pixels whatever it was made with.
+        return 1 if self._on_cpu else self.offload.placement.model_batch
 
     @property
     def _on_cpu(self) -> bool:
@@ -262,7 +261,7 @@ class _Run:
             try:
                 with self.offload.turn("vqgan"):
                     stacked = torch.stack([latents[index] for index in batch]).to(self.offload.device)
-                    parts = stacked.split(1 if self._on_cpu else len(batch))  # see `at_once`; in bfloat16 too
+                    parts = stacked.split(1 if self._on_cpu else len(batch))  # see `at_once`
                     decoded = torch.cat([decode(self.checkpoint.vqgan, part, rows=placement.vqgan_rows) for part in parts])
             except torch.OutOfMemoryError as error:
                 yield self._step_down(STAGE_TITLES["vqgan"], error)

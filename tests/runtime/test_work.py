@@ -251,6 +251,18 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_sheet_of_the_pocket_has_the_negatives_that_each_seed_has_alone(pocket, dtype):
+    """As the page makes it by default, 8 at the checkpoint's own size and guidance: enough for a batch's sums to be another's."""
+    manager = PipelineManager(Settings(device="cpu", dtype=dtype))
+    values = {"prompt": "a white lighthouse on a rock in a blue sea at sunset", "seed": 3479247220, "prior_steps": 4}
+    request = GenerationRequest.from_values(values)
+    sheet = [one.record for one in made(manager, *sketches(request, 8))]
+    for number in (0, 3, 7):
+        [alone] = made(manager, *sketches(replace(request, seed=request.seed + number), 1))
+        assert alone.record.negative == sheet[number].negative
+
+
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_pocket_develops_and_generates_the_same_pixels_whoever_was_in_the_batch(pocket, dtype):
