@@ -2,9 +2,9 @@
 
     python -m cascade_app.bench.batch --images 1,2,4,8 --rounds 3
 
-`ratio` holds for each number of images how much less an image costs than alone (above 1: less). How many go through a network
-at once is the engine's own choice for the device, shown in `model_batch`. Every image must equal its single run:
-`max_pixel_difference`, of 255. Prints one line of JSON last.
+`ratio` holds for each number of images how much less an image costs than alone (above 1: less). How many share
+each step is the engine's own choice for the device, shown in `model_batch`; on a CPU a network still takes them one by one, since
+every image must equal its single run: `max_pixel_difference`, of 255. Prints one line of JSON last.
 """
 
 from __future__ import annotations

@@ -173,6 +173,8 @@ class Client:
                 if '"process_completed"' in message:
                     if saved and '"success":true' in message and not sentence:
                         return "answered"
+                    if self.manner == "cancels" and not sentence:
+                        return self.manner  # its last cancel came when this run had begun
                     self.tally.refused(sentence or message[:90])
                     return "refused"
         return "lost"
