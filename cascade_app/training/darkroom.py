@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -76,6 +77,7 @@ class Darkroom:
         with torch.no_grad():
             return decode(self.checkpoint.vqgan, self.stage_b(latents, prompts, seeds, setting=setting))
 
+    @cached_property
     def encoder(self) -> ImageEncoder | None:
         """The checkpoint's image encoder, float32; None where it has none of our kind."""
         path = self.folder / "effnet_encoder.safetensors"
@@ -110,7 +112,7 @@ class Darkroom:
     @torch.no_grad()
     def restore(self, pictures: Tensor, *, batch: int = 8) -> tuple[Tensor, Tensor] | None:
         """(Stage A alone, encoder -> B -> A) of pictures (B, 3, H, W); None without an image encoder of our kind."""
-        encoder = self.encoder()
+        encoder = self.encoder
         if encoder is None:
             return None
         alone, whole = [], []

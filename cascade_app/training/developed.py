@@ -45,7 +45,7 @@ class Developed:
             if not path.exists():
                 with torch.no_grad(), autocast(self.device):
                     pictures = self.data.rows(SQUARE, start, start + BATCH).tensor().to(self.device)
-                    latents = condition(start, self.room.encoder()(pictures).float())
+                    latents = condition(start, self.room.encoder(pictures).float())
                     seeds = list(range(start, start + len(latents)))
                     made = self.room.stage_b(latents, [""] * len(latents), seeds, setting=Setting())
                 np.save(path.with_suffix(".part.npy"), made.half().cpu().numpy())

@@ -181,13 +181,14 @@ def unpack(folder: Path, work: Path) -> None:
         "encoder": folder / "effnet_encoder.safetensors",
         "previewer": folder / "previewer.safetensors",
     }
+    begins = not (work / "final").exists()  # else the checkpoint may be this folder's own work, which is counted there
     if not (work / "tokenizer").exists():
         shutil.copytree(folder / "tokenizer", work / "tokenizer")
     for name, path in files.items():
         if not (work / "final" / f"{name}.pt").exists():
             state = load_file(path)
             stage_a.save_final(work, name, {k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-    if not (work / BEGUN).exists():
+    if begins:
         (work / BEGUN).write_text(json.dumps(json.loads((folder / "provenance.json").read_text())["parts"]))
 
 

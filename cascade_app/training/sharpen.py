@@ -26,6 +26,7 @@ from cascade_app.training.darkroom import Darkroom
 from cascade_app.training.data import SIDE_PX, SQUARE, Pictures, to_tensor
 from cascade_app.training.developed import Developed
 from cascade_app.training.export import unpack
+from cascade_app.training.latents import fingerprint
 from cascade_app.training.loop import Budget, Part, Trainer, autocast, part_parser, pick_device
 from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import psnr, save_final, to_bytes
@@ -100,9 +101,7 @@ def build(
 ) -> Part:
     """The part: `before` is the Stage A to go on with."""
     model = lean(deepened(before.state_dict(), BLOCKS)).to(device).train()
-    for frozen in (model.in_block, model.down_blocks):
-        frozen.requires_grad_(False)
-    model.down_blocks[-1].eval()
+    stage_a.freeze_encoder(model)
     before = before.to(device).eval()
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -150,7 +149,9 @@ def main() -> None:
     unpack(arguments.init_from or arguments.checkpoint, work)
     data = Pictures(work, arguments.pictures)
     room = Darkroom(arguments.checkpoint, device=device)
-    developed = Developed(work / "developed", room, data, own=arguments.own, again=arguments.again, device=device)
+    writers = "-".join(fingerprint(part) for part in (room.checkpoint.decoder, room.checkpoint.prior))
+    folder = work / "latents" / f"developed-{writers}"
+    developed = Developed(folder, room, data, own=arguments.own, again=arguments.again, device=device)
     part = build(data, developed, stage_a.load(work, device), device, sample_path=work / "samples" / "sharpen.png")
     state, budget = work / "state" / "stage_a_sharpened.pt", Budget(arguments.minutes, arguments.steps)
     trainer = Trainer(part, state, budget, seed=arguments.seed)

@@ -45,6 +45,13 @@ def new_model(blocks: int = CONFIG["bottleneck_blocks"]) -> PaellaVQModel:
     return model
 
 
+def freeze_encoder(model: PaellaVQModel) -> None:
+    """Leave the latents as they are: only the decoder goes on learning."""
+    for frozen in (model.in_block, model.down_blocks):
+        frozen.requires_grad_(False)
+    model.down_blocks[-1].eval()
+
+
 def psnr(error: Tensor) -> float:
     """Decibels for a mean squared error on [0, 1]."""
     return float(-10 * torch.log10(error.detach().float().clamp_min(1e-10)))
@@ -71,14 +78,13 @@ def build(
     *,
     batch: int = 16,
     decoder_only: bool = False,
+    blocks: int = CONFIG["bottleneck_blocks"],
     sample_path: Path | None = None,
 ) -> Part:
-    model = new_model().to(device, memory_format=torch.channels_last)
+    model = new_model(blocks).to(device, memory_format=torch.channels_last)
     model.train()
     if decoder_only:
-        for frozen in (model.in_block, model.down_blocks):
-            frozen.requires_grad_(False)
-        model.down_blocks[-1].eval()
+        freeze_encoder(model)
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         pictures = crops(data, rng, batch).to(device)
@@ -144,11 +150,15 @@ def main() -> None:
     work, device = work_dir(arguments.work_dir), pick_device(arguments.device)
     data = Pictures(work, arguments.pictures)
     only = arguments.decoder_only
-    part = build(data, device, decoder_only=only, sample_path=work / "samples" / "stage_a.png")
+    begun = None
     if only:
-        part.modules["vqgan"].load_state_dict(torch.load(work / "final" / "stage_a.pt", weights_only=True))
+        begun = torch.load(work / "final" / "stage_a.pt", weights_only=True)
     elif arguments.init_from:
-        part.modules["vqgan"].load_state_dict(PaellaVQModel.from_pretrained(arguments.init_from / "vqgan").state_dict())
+        begun = PaellaVQModel.from_pretrained(arguments.init_from / "vqgan").state_dict()
+    blocks = blocks_in(begun) if begun else CONFIG["bottleneck_blocks"]
+    part = build(data, device, decoder_only=only, blocks=blocks, sample_path=work / "samples" / "stage_a.png")
+    if begun:
+        part.modules["vqgan"].load_state_dict(begun)
     state = work / "state" / ("stage_a_decoder.pt" if only else "stage_a.pt")
     trainer = Trainer(part, state, Budget(arguments.minutes, arguments.steps), seed=arguments.seed)
     trainer.run()

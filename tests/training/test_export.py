@@ -118,6 +118,8 @@ def test_what_was_trained_before_is_counted_with_what_was_trained_since(folder, 
     parts = export(work, tmp_path / "again")["parts"]
     assert parts["prior"] == {"steps": 740, "minutes": 32.0}
     assert parts["vqgan"] == {"steps": 40, "minutes": 1.5}
+    unpack(tmp_path / "again", work)  # as sharpening does with what this folder has just exported
+    assert export(work, tmp_path / "again")["parts"] == parts
     assert parts["encoder"] == json.loads((begun / "provenance.json").read_text())["parts"]["encoder"]
 
 
