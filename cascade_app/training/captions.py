@@ -1,14 +1,16 @@
 """Sentences for a scene: many wordings of the same description, from one word to every attribute.
 
 `caption(scene, rng)` draws a wording; `full_caption(scene)` is the plain one that names everything, which the
-evaluation uses. A caption never says anything about a picture that is not so.
+evaluation uses. A caption never says anything about a picture that is not so, and leaves out only what is ordinary: who
+names no place gets the middle, who names no colour a natural one. Were a place left out at random, "a cactus" would mean
+three places at once, and three half cactuses are what Stage C drew.
 """
 
 from __future__ import annotations
 
 import random
 
-from cascade_app.training.world import Icon, Landscape, Scene
+from cascade_app.training.world import NATURAL_COLOURS, Icon, Landscape, Scene
 
 WORDS = {
     "dawn": ("at dawn", "at dawn", "at sunrise", "in the early morning", "in the morning"),
@@ -182,6 +184,36 @@ _PARTS = (
 )
 
 
+ORDINARY = 0.6  # share in which what is ordinary is named all the same
+FEW_WORDS = 0.7  # share of the scenes that one word or two can stand for, and not named in full, that get them
+UNSAID_OBJECT = 0.04  # share in which an object in the middle is not named: an empty landscape is the ordinary one
+
+
+def _is_ordinary(scene: Landscape) -> dict[str, bool]:
+    """Whether a part is as one expects it when nobody names it."""
+    central = scene.object_position == "centre"
+    natural = scene.object is None or scene.object_colour in NATURAL_COLOURS[scene.object]
+    body_central, body_natural = scene.body_position == "centre", scene.body_colour is None
+    return {
+        "object": scene.object is None,
+        "object_colour": natural,
+        "object_place": central,
+        "ground": scene.terrain_colour is None,
+        "ground_colour": scene.terrain_colour is None,
+        "time": True,
+        "body": scene.body is None or body_central and body_natural,
+        "body_colour": body_natural,
+        "body_place": body_central,
+        "sky": scene.sky_colour is None,
+        "weather": True,
+    }
+
+
+def can_be_short(scene: Scene) -> bool:
+    """Whether a word or two can stand for this scene: the rest of it is ordinary."""
+    return _few_words(scene, random.Random(0)) is not None
+
+
 def _sentence(scene: Landscape, rng: random.Random | None, said: dict[str, bool]) -> str:
     ground = _ground(scene, rng, said["ground_colour"])
     when = _say(scene.time, rng) if said["time"] else ""
@@ -233,18 +265,25 @@ def _tags(scene: Landscape, rng: random.Random, said: dict[str, bool]) -> str:
     return rng.choice((", ", ", ", " ")).join(parts)
 
 
-def _one_word(scene: Scene, rng: random.Random) -> str:
+def _few_words(scene: Scene, rng: random.Random) -> str | None:
+    """One word or two, where all that they leave out is ordinary; None where they would not do."""
     if isinstance(scene, Icon):
+        if scene.relation is not None or scene.position != "centre":
+            return None
         return rng.choice((scene.shape, f"{scene.colour} {scene.shape}", f"{scene.background} background"))
-    choices = [scene.terrain, scene.time, _say(scene.terrain, rng)]
+    ordinary = _is_ordinary(scene)
+    if not (ordinary["body"] and ordinary["sky"] and ordinary["object_place"]):
+        return None
+    coloured = f"{scene.terrain_colour} {scene.terrain}"
     if scene.object:
-        choices += [scene.object, _say(scene.object, rng), f"{scene.object_colour} {scene.object}"]
-    if scene.body:
-        choices.append(scene.body)
-    if scene.terrain_colour:
-        choices.append(f"{scene.terrain_colour} {scene.terrain}")
-    choices += list(scene.weather)
-    return rng.choice(choices)
+        if not ordinary["ground_colour"]:
+            return None
+        plain = [scene.object, _say(scene.object, rng)] if ordinary["object_colour"] else []
+        return rng.choice([*plain, f"{scene.object_colour} {scene.object}"])
+    if not ordinary["ground_colour"]:
+        return coloured
+    choices = [scene.terrain, scene.time, _say(scene.terrain, rng), *scene.weather]
+    return rng.choice([*choices, scene.body] if scene.body else choices)
 
 
 def _icon_caption(scene: Icon, rng: random.Random | None) -> str:
@@ -273,7 +312,7 @@ def _icon_caption(scene: Icon, rng: random.Random | None) -> str:
     else:
         link = _say(relation, rng)
     names = [article(f"{colour} {_say(shape, rng)}") for colour, shape in (first, second)]
-    if rng and rng.random() < 0.06:
+    if rng and relation == "beside" and rng.random() < 0.2:
         return (
             f"{names[0]} and {names[1]} {back}"
             if not back.startswith(scene.background)
@@ -289,16 +328,19 @@ def _nonsense(rng: random.Random) -> str:
 
 def caption(scene: Scene, rng: random.Random, *, explicit: float = 0.5) -> str:
     """One wording of the scene; a share of `explicit` names every attribute."""
-    dice = rng.random()
-    everything = dice < explicit
+    everything = rng.random() < explicit
+    few = _few_words(scene, rng) if not everything and rng.random() < FEW_WORDS else None
     if isinstance(scene, Icon):
-        text = _one_word(scene, rng) if dice > 0.95 else _icon_caption(scene, rng)
+        text = few or _icon_caption(scene, rng)
         styles = ICON_STYLES
     else:
-        if dice > 0.94:
-            text = _one_word(scene, rng)
+        if few:
+            text = few
         else:
-            said = {part: everything or rng.random() < 0.6 for part in _PARTS}
+            ordinary = _is_ordinary(scene)
+            said = {part: everything or not ordinary[part] or rng.random() < ORDINARY for part in _PARTS}
+            if not everything and ordinary["object_place"] and ordinary["object_colour"]:
+                said["object"] = rng.random() >= UNSAID_OBJECT
             said["ground"] = said["ground"] or not (said["object"] and scene.object)
             text = (_tags if rng.random() < 0.2 else _sentence)(scene, rng, said)
         styles = STYLES

@@ -58,7 +58,7 @@ DECODER = {
     "block_out_channels": (96, 144, 192),
     "num_attention_heads": (-1, -1, 6),
     "down_num_layers_per_block": (1, 2, 2),
-    "up_num_layers_per_block": (2, 2, 2),
+    "up_num_layers_per_block": (2, 3, 4),
     "down_blocks_repeat_mappers": (1, 1, 1),
     "up_blocks_repeat_mappers": (1, 1, 1),
     "block_types_per_layer": (
@@ -70,7 +70,7 @@ DECODER = {
     "clip_seq": 2,
     "effnet_in_channels": 16,
     "pixel_mapper_in_channels": 3,
-    "kernel_size": 3,
+    "kernel_size": 5,
     "dropout": (0.0, 0.0, 0.0),
     "self_attn": True,
     "timestep_conditioning_type": ("sca",),
@@ -167,6 +167,30 @@ def new_unet(config: dict) -> StableCascadeUNet:
     return lean(unet)
 
 
+def grown(state: dict[str, Tensor], unet: StableCascadeUNet) -> dict[str, Tensor]:
+    """Weights for `unet` that compute what those of a smaller UNet, `state`, compute: training goes on where it was.
+
+    Kernels get a border of zeros; a level's new blocks come after those it had and add nothing yet (Chen et al. 2016,
+    "Net2Net").
+
+    Raises:
+        ValueError: the two differ in more than kernel size and depth.
+    """
+    result = {}
+    for name, value in unet.state_dict().items():
+        if name not in state:
+            silent = name.endswith(("channelwise.4.weight", "channelwise.4.bias", "to_out.0.weight", "to_out.0.bias"))
+            result[name] = torch.zeros_like(value) if silent else value
+            continue
+        border = (value.shape[-1] - state[name].shape[-1]) // 2 if value.dim() == 4 else 0
+        result[name] = functional.pad(state[name].float(), (border,) * 4) if border > 0 else state[name].float()
+        if result[name].shape != value.shape:
+            raise ValueError(f"{name} is {tuple(state[name].shape)} and cannot grow to {tuple(value.shape)}.")
+    if unknown := sorted(state.keys() - result.keys()):
+        raise ValueError(f"The UNet to grow into has no {unknown[0]}.")
+    return result
+
+
 def new_scheduler() -> DDPMScheduler:
     return DDPMScheduler(**SCHEDULER)
 
@@ -201,14 +225,20 @@ def train_stage(
             (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
     """
     state = work / "state" / (f"{part.name}_refined.pt" if arguments.refine else f"{part.name}.pt")
+    begun = {}
     if arguments.init_from or arguments.refine:
         for module, name in kept.items():
-            part.modules[module].load_state_dict(torch.load(work / "final" / f"{name}.pt", weights_only=True))
+            network = part.modules[module]
+            begun[module] = torch.load(work / "final" / f"{name}.pt", weights_only=True)
+            if isinstance(network, StableCascadeUNet):
+                begun[module] = grown(begun[module], network)
+            network.load_state_dict(begun[module])
     trainer = Trainer(part, state, Budget(arguments.minutes, arguments.steps), seed=arguments.seed + arguments.refine)
     trainer.run(sample_every_s=60 * arguments.sample_minutes)
     for module, name in kept.items():
         weights = trainer.ema[module].state_dict()
         if arguments.refine and refined_share < 1:
-            begun = torch.load(work / "final" / f"{name}.pt", weights_only=True)
-            weights = {key: torch.lerp(begun[key].to(value), value, refined_share) for key, value in weights.items()}
+            weights = {
+                key: torch.lerp(begun[module][key].to(value), value, refined_share) for key, value in weights.items()
+            }
         save_final(work, name, weights)

@@ -98,6 +98,28 @@ def test_a_caption_says_nothing_that_is_not_so(scenes):
             assert colour not in text.replace(",", "").split(), (colour, text, scene)
 
 
+def test_a_caption_leaves_out_only_what_is_ordinary(scenes):
+    """Who names no place gets the middle: a word that stands for three places at once is drawn as all three."""
+    rng = random.Random(0)
+    for scene in scenes:
+        for text in (captions.caption(scene, rng, explicit=0) for _ in range(4)):
+            if isinstance(scene, Icon):
+                assert scene.position == "centre" or scene.position in text, text
+                continue
+            places = [p for p in (scene.object and scene.object_position, scene.body and scene.body_position) if p]
+            for place in ("left", "right"):
+                assert text.replace(",", "").split().count(place) == places.count(place), (text, scene)
+            for colour in (scene.terrain_colour, scene.sky_colour, scene.body and scene.body_colour):
+                assert colour is None or colour in text.replace(",", "").split(), (text, scene)
+
+
+def test_a_word_or_two_are_among_the_captions(scenes):
+    rng = random.Random(0)
+    short = {captions.caption(scene, rng, explicit=0) for scene in scenes for _ in range(10)}
+    assert {"mountains", "sunset", "cactus", "circle"} <= short
+    assert sum(captions.can_be_short(scene) for scene in scenes) > 40
+
+
 def test_relations_are_drawn_as_said():
     for seed in range(400):
         scene = describe(seed, kind="icon")
