@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cascade_app.catalogue import called
 from cascade_app.errors import GalleryError, SettingsError
 from cascade_app.logs import event, set_up
 from cascade_app.settings import Settings
@@ -42,6 +43,7 @@ def main() -> int:
     """Serve until asked to stop. Returns the exit status: 0, or 2 for a user's mistake."""
     try:
         settings = hosted(Settings.from_env())
+        settings = replace(settings, checkpoint=called(settings.checkpoint))
     except SettingsError as error:
         return _refuse(error.message)
     set_up(settings)

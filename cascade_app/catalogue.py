@@ -41,12 +41,13 @@ from cascade_app.recognise import published_part
 from cascade_app.weights import digest, read_header
 
 __all__ = [
-    "KNOWN", "POCKET_DIR", "PUBLISHED_STUDIO", "CheckpointSpec", "PartFacts", "Source", "brief", "find_checkpoint",
+    "KNOWN", "POCKET_DIR", "PUBLISHED_STUDIO", "CheckpointSpec", "PartFacts", "Source", "brief", "called", "find_checkpoint",
     "known_checkpoints", "on_this_machine", "read_json",
 ]  # fmt: skip
 
 POCKET_DIR = Path(__file__).resolve().parent.parent / "assets" / "pocket"
 KNOWN: Mapping[str, Path] = MappingProxyType({"pocket": POCKET_DIR})
+_CALLED: dict[str, Path] = {}  # what `called` has named
 
 # What the published checkpoints need and their index does not say: sizes in pixels, settings of their model card.
 PUBLISHED_STUDIO: Mapping[str, Any] = MappingProxyType(
@@ -130,7 +131,7 @@ def find_checkpoint(name: str) -> CheckpointSpec:
     if name in published.CHECKPOINTS and name not in KNOWN:
         return _published_spec(published.CHECKPOINTS[name])
     try:
-        path = (KNOWN.get(name) or Path(name).expanduser()).absolute()
+        path = (KNOWN.get(name) or _CALLED.get(name) or Path(name).expanduser()).absolute()
         is_folder, is_file = path.is_dir(), path.is_file()
     except PermissionError:
         raise CheckpointDamaged(f"{Path(name).name} cannot be read: Permission denied. Check its permissions.") from None
@@ -144,6 +145,25 @@ def find_checkpoint(name: str) -> CheckpointSpec:
         beside = [file for file in listed(path.parent) if file.suffix == ".safetensors" and file != path]
         return _files_spec(name, path, [path, *beside])
     raise CheckpointNotFound(_not_found(name))
+
+
+def called(place: str) -> str:
+    """What visitors see in place of the folder or file an operator serves: its last part, since nobody needs its path.
+
+    `find_checkpoint` knows the name from then on. A name stays as it is, and so does what is no path at all.
+    """
+    try:
+        path = Path(place).expanduser().absolute()
+        is_file = path.is_file()
+    except (OSError, ValueError, RuntimeError):
+        return place
+    name = path.stem if is_file else path.name
+    if place in KNOWN or place in published.CHECKPOINTS or not name:
+        return place
+    while name in KNOWN or name in published.CHECKPOINTS or _CALLED.get(name, path) != path:
+        name += "-local"
+    _CALLED[name] = path
+    return name
 
 
 def known_checkpoints() -> tuple[CheckpointSpec, ...]:

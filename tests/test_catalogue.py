@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade_app.catalogue import KNOWN, POCKET_DIR, brief, find_checkpoint, known_checkpoints, read_json
+from cascade_app.catalogue import KNOWN, POCKET_DIR, brief, called, find_checkpoint, known_checkpoints, read_json
 from cascade_app.errors import CascadeError, CheckpointDamaged, CheckpointError, CheckpointNotFound, LicenseNotAccepted
 from cascade_app.layouts import hub_cache
 from cascade_app.licenses import accept_license, accepted, require_license
@@ -44,6 +44,30 @@ def test_a_folder_of_ours(tmp_path: Path):
     assert spec.folder == (tmp_path / "small").resolve()
     assert dict(spec.defaults) == {"prior_steps": 12}
     assert spec.prior_factor == 42.67
+
+
+def test_a_served_folder_or_file_is_called_by_its_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cascade_app.catalogue._CALLED", {})
+    first, second = (write(tmp_path / place / "small", {"studio": STUDIO}) for place in ("a", "b"))
+    assert called(first) == called(first) == "small"
+    assert called(second) == "small-local"
+    assert find_checkpoint("small").folder == Path(first) and find_checkpoint("small-local").folder == Path(second)
+    assert find_checkpoint("small").name == "small"
+    assert called(str(tmp_path / "pocket")) == "pocket-local" and find_checkpoint("pocket").folder == POCKET_DIR
+    (tmp_path / "all.in.one.safetensors").write_bytes(b"")
+    assert called(str(tmp_path / "all.in.one.safetensors")) == "all.in.one"
+
+
+@pytest.mark.parametrize("name", ["pocket", "stable-cascade", "/", "a\x00b", "~nobody-of-that-name/x"], ids=ascii)
+def test_a_name_stays_what_it_is_called(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cascade_app.catalogue._CALLED", {})
+    assert called(name) == name
+
+
+def test_what_is_served_and_not_there_keeps_its_path_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cascade_app.catalogue._CALLED", {})
+    message = message_of(called(str(tmp_path / "nowhere")), CheckpointNotFound)
+    assert "nowhere" in message and str(tmp_path) not in message
 
 
 def test_a_published_folder_has_the_published_values(tmp_path: Path):
