@@ -1,9 +1,10 @@
 """Sentences for a scene: many wordings of the same description, from one word to every attribute.
 
 `caption(scene, rng)` draws a wording; `full_caption(scene)` is the plain one that names everything, which the
-evaluation uses. A caption never says anything about a picture that is not so, and leaves out only what is ordinary: who
-names no place gets the middle, who names no colour a natural one. Were a place left out at random, "a cactus" would mean
-three places at once, and three half cactuses are what Stage C drew.
+evaluation uses. A caption never says anything about a picture that is not so (but that a thing may be called by its
+plural, as people do), and leaves out only what is ordinary: who names no place gets the middle, who names no colour a
+natural one. Were a place left out at random, "a cactus" would mean three places at once, and three half cactuses are
+what Stage C drew.
 """
 
 from __future__ import annotations
@@ -122,6 +123,13 @@ def article(phrase: str) -> str:
     return ("an " if phrase[0] in "aeiou" else "a ") + phrase
 
 
+def plural(phrase: str) -> str:
+    """Several of them, as people write who do not count: "red tents", "hot air balloons"."""
+    if phrase.endswith(("trees", "forest")):
+        return phrase
+    return phrase.removesuffix("us") + "i" if phrase.endswith("cactus") else f"{phrase}s"
+
+
 def _ground(scene: Landscape, rng: random.Random | None, colour: bool) -> str:
     """The terrain with its colour: "blue mountains", "a green sea"."""
     words = _say(scene.terrain, rng)
@@ -140,7 +148,7 @@ def _thing(scene: Landscape, rng: random.Random | None, *, colour: bool, place: 
         words = words[2:]
     if colour:
         words = f"{scene.object_colour} {words}"
-    words = article(words)
+    words = plural(words) if rng and rng.random() < PLURAL else article(words)
     if scene.terrain == "sea" and scene.object not in ("balloon", "sailboat") and rng and rng.random() < 0.5:
         words += " on a rock" if scene.object == "lighthouse" else " on an island"
     return f"{words} {_say(scene.object_position, rng)}" if place else words
@@ -184,6 +192,7 @@ _PARTS = (
 )
 
 
+PLURAL = 0.06  # share of the objects that are named as several
 ORDINARY = 0.6  # share in which what is ordinary is named all the same
 FEW_WORDS = 0.7  # share of the scenes that one word or two can stand for, and not named in full, that get them
 UNSAID_OBJECT = 0.04  # share in which an object in the middle is not named: an empty landscape is the ordinary one
@@ -270,7 +279,9 @@ def _few_words(scene: Scene, rng: random.Random) -> str | None:
     if isinstance(scene, Icon):
         if scene.relation is not None or scene.position != "centre":
             return None
-        return rng.choice((scene.shape, f"{scene.colour} {scene.shape}", f"{scene.background} background"))
+        return rng.choice(
+            (scene.shape, f"{scene.colour} {scene.shape}", f"{scene.background} background", scene.background)
+        )
     ordinary = _is_ordinary(scene)
     if not (ordinary["body"] and ordinary["sky"] and ordinary["object_place"]):
         return None
@@ -278,7 +289,11 @@ def _few_words(scene: Scene, rng: random.Random) -> str | None:
     if scene.object:
         if not ordinary["ground_colour"]:
             return None
-        plain = [scene.object, _say(scene.object, rng)] if ordinary["object_colour"] else []
+        plain = (
+            [scene.object, _say(scene.object, rng), plural(_say(scene.object, rng))]
+            if ordinary["object_colour"]
+            else []
+        )
         return rng.choice([*plain, f"{scene.object_colour} {scene.object}"])
     if not ordinary["ground_colour"]:
         return coloured
