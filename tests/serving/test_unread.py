@@ -1,4 +1,4 @@
-"""Runs of a live page that nobody listens to: their messages go, those of runs and of listeners stay."""
+"""What calls of a live page leave behind: it goes once nobody comes back for it, what runs and listeners need stays."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ def page() -> Iterator[tuple[gr.Blocks, str, threading.Event]]:
             yield f"message {number}"
         may_end.wait(60)
 
+    def brief() -> str:
+        return "done"
+
     with gr.Blocks(analytics_enabled=False) as blocks:
-        gr.Button().click(talk, None, gr.Textbox())
+        gr.Button().click(talk, None, gr.Textbox(), api_name="talk")
+        gr.api(brief, api_name="brief")
     _app, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
     yield blocks, address, may_end
     may_end.set()
@@ -64,3 +68,63 @@ def test_messages_that_nobody_fetches_go(page):
         assert "process_completed" in "".join(stream.iter_text())
     unread.sweep()
     unread.sweep()
+
+
+def call(address: str) -> str:
+    """A call of the API, of no session."""
+    answer = httpx.post(f"{address}gradio_api/call/talk", json={"data": []})
+    return answer.raise_for_status().json()["event_id"]
+
+
+def fetch(address: str, event: str) -> str:
+    with httpx.stream("GET", f"{address}gradio_api/call/talk/{event}", timeout=60) as stream:
+        return "".join(stream.iter_text())
+
+
+def test_nothing_stays_of_a_call_that_is_over_and_answered(page):
+    blocks, address, may_end = page
+    queue, sessions, unread = blocks._queue, blocks.state_holder.session_data, Unread(blocks)
+    running = call(address)
+    join(address, "a page")
+    until(lambda: running in sessions and "a page" in sessions)
+    for _ in range(3):
+        unread.sweep()
+    assert running in sessions and running in queue.pending_messages_per_session, "it runs"
+    may_end.set()
+    until(lambda: not queue.event_ids_to_events)
+    unread.sweep()
+    assert running not in sessions and "a page" in sessions, "a page's session has what is on the page"
+    assert "event: complete" in fetch(address, running)
+    unread.sweep()
+    unread.sweep()
+    assert running not in queue.pending_messages_per_session and running not in queue.pending_event_ids_session
+    assert running not in blocks.state_holder.time_last_used and "a page" in blocks.state_holder.time_last_used
+
+
+def test_the_answer_of_a_call_waits(page):
+    blocks, address, may_end = page
+    unread = Unread(blocks)
+    may_end.set()
+    event = httpx.post(f"{address}gradio_api/call/brief", json={"data": []}).json()["event_id"]
+    until(lambda: not blocks._queue.event_ids_to_events)
+    for _ in range(4):
+        unread.sweep()
+    with httpx.stream("GET", f"{address}gradio_api/call/brief/{event}", timeout=60) as stream:
+        assert "event: complete" in "".join(stream.iter_text())
+
+
+def test_nothing_stays_of_a_call_whose_caller_hung_up(page):
+    blocks, address, may_end = page
+    queue, unread = blocks._queue, Unread(blocks)
+    event = call(address)
+    with httpx.stream("GET", f"{address}gradio_api/call/talk/{event}", timeout=60) as stream:
+        lines = stream.iter_lines()
+        while f"message {FEW + 2}" not in next(lines):
+            pass
+        held = queue.event_ids_to_events[event]
+    until(lambda: not held.alive)
+    may_end.set()
+    until(lambda: not queue.event_ids_to_events)
+    unread.sweep()
+    unread.sweep()
+    assert event not in queue.pending_event_ids_session and event not in blocks.state_holder.session_data
