@@ -70,6 +70,57 @@ def test_messages_that_nobody_fetches_go(page):
     unread.sweep()
 
 
+def test_whoever_never_listens_and_asks_again_and_again_keeps_no_more_than_the_last_runs(page):
+    blocks, address, may_end = page
+    queue, unread = blocks._queue, Unread(blocks)
+    may_end.set()
+    for _ in range(5):
+        join(address, "deaf")
+        until(lambda: not queue.event_ids_to_events)
+        unread.sweep()
+    # as many as one says, after each of the last two sweeps: the one just over, and the one before
+    assert FEW < queue.pending_messages_per_session["deaf"].qsize() < 3 * (FEW + 7)
+    assert len(queue.pending_event_ids_session["deaf"]) <= 3
+    may_end.clear()
+    join(address, "deaf")
+    until(lambda: queue.pending_messages_per_session["deaf"].qsize() > FEW)
+    for _ in range(4):
+        unread.sweep()
+    assert len(queue.pending_event_ids_session["deaf"]) == 1, "of the run that goes on nothing is lost"
+    may_end.set()
+    with httpx.stream("GET", f"{address}gradio_api/queue/data", params={"session_hash": "deaf"}, timeout=60) as stream:
+        told = "".join(stream.iter_text())
+    assert all(f"message {number}" in told for number in range(1, FEW + 3)) and told.count("process_completed") == 1
+
+
+def test_a_session_keeps_one_copy_of_each_element():
+    """A value after an update, as every run of the page has them."""
+
+    def change(value: str) -> Iterator[object]:
+        yield gr.update(visible=True)
+        yield value
+
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        box = gr.Textbox()
+        gr.Button().click(change, box, box)
+    _app, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    try:
+        unread = Unread(blocks)
+        for number in range(5):
+            body = {"data": [f"text {number}"], "fn_index": 0, "session_hash": "a page"}
+            httpx.post(f"{address}gradio_api/queue/join", json=body).raise_for_status()
+            until(lambda: not blocks._queue.event_ids_to_events)
+        state = blocks.state_holder.session_data["a page"]
+        assert len(state.blocks_config.blocks) >= len(blocks.blocks) + 5, "Gradio keeps all: if no longer, sweep no longer"
+        unread.sweep()
+        kept = set(state.blocks_config.blocks)
+        assert kept >= set(blocks.blocks) and len(kept) == len(blocks.blocks) + 1 and set(state.config_values) <= kept
+        current = state.blocks_config.blocks[box._id]
+        assert current._id in kept and state.config_values[current._id]["props"]["value"] == "text 4"
+    finally:
+        blocks.close(verbose=False)
+
+
 def call(address: str) -> str:
     """A call of the API, of no session."""
     answer = httpx.post(f"{address}gradio_api/call/talk", json={"data": []})
