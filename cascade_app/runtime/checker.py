@@ -16,24 +16,29 @@ from huggingface_hub import snapshot_download
 from PIL import Image
 
 from cascade_app.errors import CheckpointDamaged, CheckpointNotFound
+from cascade_app.runtime.computing import ComputingThread
 
 FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
 
 
 class ImageChecker:
-    """Asks one network, on the CPU, one caller at a time."""
+    """Asks one network, on the CPU, one caller at a time, in a thread of its own."""
 
     def __init__(self, network: Any, processor: Any) -> None:
         self._network, self._processor = network, processor
         self._lock = threading.Lock()
+        self._computing = ComputingThread("cascade-checking")
 
-    @torch.no_grad()
     def flagged(self, pictures: Sequence[Image.Image]) -> list[bool]:
         """For each RGB picture, whether it should not be shown."""
         with self._lock:
-            pixels = self._processor(images=list(pictures), return_tensors="pt").pixel_values
-            # The network blacks out what it finds; these stand for the pictures.
-            _, found = self._network(clip_input=pixels, images=torch.zeros(len(pictures), 1))
+            return self._computing.call(self._flagged, pictures)
+
+    @torch.no_grad()
+    def _flagged(self, pictures: Sequence[Image.Image]) -> list[bool]:
+        pixels = self._processor(images=list(pictures), return_tensors="pt").pixel_values
+        # The network blacks out what it finds; these stand for the pictures.
+        _, found = self._network(clip_input=pixels, images=torch.zeros(len(pictures), 1))
         return [bool(one) for one in found]
 
 

@@ -3,6 +3,7 @@
     plan            request + work + checkpoint -> shapes, origins      (plan.py)
     fetch           what is not on this machine yet comes from the hub    (fetching.py, download.py)
     ticket          wait for the one lock, telling how many are ahead    (lease.py)
+    thread          from here on, all is done in the one that computes   (computing.py)
     lease           where the weights go, from what is free now          (memory.py, offload.py)
     conditioning    prompt and negative prompt -> embeddings, cached    (conditioning.py)
     prior           Stage C: noise -> the negative, 16 channels          (origins.py, stages.py, sampler.py, unet.py)
@@ -24,7 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cascade_app.catalogue import find_checkpoint
+from cascade_app.catalogue import CheckpointSpec, find_checkpoint
 from cascade_app.diffusion.conditioning import PromptEmbeds
 from cascade_app.diffusion.guidance import Guidance
 from cascade_app.diffusion.sampler import SampleStep
@@ -63,13 +64,17 @@ def generate(manager: PipelineManager, request: GenerationRequest, work: Work = 
     spec = find_checkpoint(request.checkpoint)  # knows now where the fetched files are
     with manager.turnstile.ticket() as ticket:
         yield from manager.turnstile.wait(ticket)
-        with _memory_explained(manager, plan):
-            checkpoint = manager.checkpoint(spec)
-            lease = manager.lease(checkpoint, plan)
-            yield RunStarted(plan, lease.offload.placement.reason)
-            if {origin.made_by for origin in plan.origins} - {"", checkpoint.digest}:
-                yield Notice(OTHER_WEIGHTS.format(spec.title))
-            yield from _Run(manager, checkpoint, lease, plan).events()
+        yield from manager.computing.steps(_with_lock(manager, spec, plan))
+
+
+def _with_lock(manager: PipelineManager, spec: CheckpointSpec, plan: GenerationPlan) -> Iterator[Event]:
+    with _memory_explained(manager, plan):
+        checkpoint = manager.checkpoint(spec)
+        lease = manager.lease(checkpoint, plan)
+        yield RunStarted(plan, lease.offload.placement.reason)
+        if {origin.made_by for origin in plan.origins} - {"", checkpoint.digest}:
+            yield Notice(OTHER_WEIGHTS.format(spec.title))
+        yield from _Run(manager, checkpoint, lease, plan).events()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from cascade_app.diffusion.unet import Conditioning, Need, Prepared
 from cascade_app.errors import SettingsError
 from cascade_app.plan import GenerationPlan, make_plan
 from cascade_app.request import GenerationRequest
+from cascade_app.runtime.computing import ComputingThread
 from cascade_app.runtime.cuda import Graphs
 from cascade_app.runtime.lease import Turnstile
 from cascade_app.runtime.loader import Checkpoint, load_checkpoint
@@ -85,6 +86,7 @@ class PipelineManager:
         self.precision = choose_precision(settings.dtype, self.device.type)
         self.dtype = self.precision.dtype
         self.turnstile = Turnstile()
+        self.computing = ComputingThread("cascade-computing")
         self.carrier = carrier or Carrier(self.device)
         self.text_encoder_calls = self.prompt_hits = 0
         self.load_seconds: dict[str, float] = {}
