@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cascade_app.diffusion.configs import ATTENTION, RESIDUAL, UNetConfig, VQGANConfig
+from cascade_app.diffusion.packed import linear
 
 _EPS = 1e-6  # of every LayerNorm here, none of which has weights
 _CELLS_AT_ONCE = 2048  # of Stage A, on a CPU
@@ -212,7 +213,6 @@ class MixingBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = ChannelNorm(width)
         self.depthwise = nn.Sequential(nn.ReplicationPad2d(1), nn.Conv2d(width, width, 3, groups=width))
         self.channelwise = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.gammas = nn.Parameter(torch.zeros(6))
@@ -220,15 +220,21 @@ class MixingBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same. Much of it in place, at full resolution it is what takes the most memory: no gradients."""
         factor, offset, gate, channel_factor, channel_offset, channel_gate = self.gammas
-        hidden = self.norm(x).mul_(1 + factor).add_(offset)
-        x = self.depthwise(hidden).mul_(gate).add_(x)
-        del hidden
-        cells = self.norm(x).mul_(1 + channel_factor).add_(channel_offset).permute(0, 2, 3, 1).flatten(0, 2)
+        x = self.depthwise(_gated_norm(x, factor, offset)).mul_(gate).add_(x)
+        cells = _gated_norm(x, channel_factor, channel_offset).permute(0, 2, 3, 1).flatten(0, 2)
+        widen, _gelu, narrow = self.channelwise
         # Each cell is computed by itself: few at once stay in a processor's cache, their four times wider hidden values included.
         for some in cells.split(_CELLS_AT_ONCE) if cells.device.type == "cpu" else (cells,):
-            some.copy_(self.channelwise(some))
+            some.copy_(linear(narrow, linear(widen, some, gelu=True)))
         rows, _channels, height, width = x.shape
         return cells.view(rows, height, width, -1).permute(0, 3, 1, 2).mul_(channel_gate).add_(x)
+
+
+def _gated_norm(x: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
+    """ChannelNorm, times 1 + `factor`, plus `offset`, as one operation: (B, C, H, W), both of the others scalars."""
+    channels = x.shape[1]
+    scale, shift = (1 + factor).expand(channels), offset.expand(channels)
+    return functional.layer_norm(x.permute(0, 2, 3, 1), (channels,), scale, shift, _EPS).permute(0, 3, 1, 2)
 
 
 class VQGAN(nn.Module):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cascade_app.diffusion.linear import linear
+from cascade_app.diffusion.packed import linear
 
 Need = Callable[[Any], None]  # told each module just before it is used, so that its weights can be brought
 
@@ -30,6 +30,7 @@ def all_there(module: Any) -> None:
 
 
 _MAX_POSITIONS = 10_000  # of the sinusoidal embedding, as trained
+_EPS = 1e-6  # of every LayerNorm and response norm
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,14 @@ class Prepared:
     """What `prepare` computed; tables are found by the block they belong to.
 
     Attributes:
-        keys_values: attention block -> keys and values of the conditioning tokens, each (N, heads, T, head size).
-        tables: timestep block -> (steps, 2, C, 1, 1), factor and offset of each step.
+        keys_values: attention block -> (N, T, 2C), keys and then values of the conditioning tokens.
+        tables: timestep block -> factor and offset of each step, both (C,).
         maps: (N, C, h, w) added to the embedded latents: image and pixel conditioning. None if the UNet has neither.
         replay: a quicker way to the same, told latents and step, where all N rows are asked for; None if there is none.
     """
 
-    keys_values: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    tables: dict[Any, Tensor] = field(default_factory=dict)
+    keys_values: dict[Any, Tensor] = field(default_factory=dict)
+    tables: dict[Any, tuple[tuple[Tensor, Tensor], ...]] = field(default_factory=dict)
     maps: Tensor | None = None
     replay: Callable[[Tensor, int], Tensor] | None = None
 
@@ -70,7 +71,7 @@ class Prepared:
         """N; 0 where nothing depends on the conditioning."""
         if self.maps is not None:
             return len(self.maps)
-        return next((len(keys) for keys, _values in self.keys_values.values()), 0)
+        return next(map(len, self.keys_values.values()), 0)
 
 
 def timestep_embedding(ratio: Tensor, size: int) -> Tensor:
@@ -152,12 +153,18 @@ def predict(unet: Any, latents: Tensor, step: int, prepared: Prepared, need: Nee
 def _level(
     blocks: Any, mappers: Any, x: Tensor, skip: Tensor | None, *, step: int, prepared: Prepared, need: Need
 ) -> Tensor:
-    """All blocks of a level, as often as it has repeat mappers, and once more."""
+    """All blocks of a level, as often as it has repeat mappers, and once more. (N, C, h, w) here, (N, h, w, C) within."""
+    if skip is not None:
+        if x.shape[-2:] != skip.shape[-2:]:
+            # An odd side lost a row on the way down.
+            x = functional.interpolate(x.float(), skip.shape[-2:], mode="bilinear", align_corners=True).to(x.dtype)
+        skip = skip.permute(0, 2, 3, 1)
+    x = x.permute(0, 2, 3, 1)
     for repeat in range(len(mappers) + 1):
         for number, block in enumerate(blocks):
             if block in prepared.tables:
-                scale, offset = prepared.tables[block][step]  # its weights went into the table
-                x = torch.addcmul(offset, x, scale)
+                factor, offset = prepared.tables[block][step]  # its weights went into the table
+                x = torch.addcmul(offset, x, factor)
                 continue
             need(block)
             if block in prepared.keys_values:
@@ -166,45 +173,50 @@ def _level(
                 x = _residual_block(block, x, skip if number == 0 else None)
         if repeat < len(mappers):
             need(mappers[repeat])
-            x = mappers[repeat](x)
-    return x
+            x = mappers[repeat](x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return x.permute(0, 3, 1, 2)
+
+
+def _normed(x: Tensor) -> Tensor:
+    """Every block's `norm`: over the channels of (N, h, w, C), without weights."""
+    return functional.layer_norm(x, x.shape[-1:], eps=_EPS)
 
 
 def _residual_block(block: Any, x: Tensor, skip: Tensor | None) -> Tensor:
     """ConvNeXt V2 block (Woo et al. 2023): depthwise convolution, then a channel MLP with global response norm."""
-    if skip is not None and x.shape[-2:] != skip.shape[-2:]:
-        # An odd side lost a row on the way down.
-        x = functional.interpolate(x.float(), skip.shape[-2:], mode="bilinear", align_corners=True).to(x.dtype)
-    hidden = block.norm(block.depthwise(x))
+    hidden = _normed(block.depthwise(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
     if skip is not None:
-        hidden = torch.cat([hidden, skip], dim=1)
+        hidden = torch.cat([hidden, skip], dim=-1)
     widen, _gelu, response_norm, _dropout, narrow = block.channelwise
-    hidden = linear(widen, hidden.permute(0, 2, 3, 1), gelu=True)
+    hidden = linear(widen, hidden, gelu=True)
     # The squares' sum is torch.norm's result and several times faster on a CPU.
-    norm = (hidden * hidden).sum((1, 2), keepdim=True).sqrt()
-    norm = norm / (norm.mean(dim=-1, keepdim=True) + 1e-6)
-    hidden = torch.addcmul(response_norm.beta, hidden, response_norm.gamma * norm + 1)
-    return x + linear(narrow, hidden).permute(0, 3, 1, 2)
+    norm = (hidden * hidden).sum((1, 2), keepdim=True).sqrt_()
+    factor = (response_norm.gamma * norm).div_(norm.mean(dim=-1, keepdim=True).add_(_EPS)).add_(1)
+    return linear(narrow, torch.addcmul(response_norm.beta, hidden, factor)).add_(x)
 
 
-def _attention_block(block: Any, x: Tensor, keys_values: tuple[Tensor, Tensor]) -> Tensor:
-    """Attention from each cell to the conditioning tokens, and with `self_attn` to all cells before them."""
-    attention = block.attention
-    rows, channels, height, width = x.shape
-    cells = block.norm(x).flatten(2).transpose(1, 2)  # (N, h*w, C)
-    key, value = (part[:rows] for part in keys_values)
+def _attention_block(block: Any, x: Tensor, keys_values: Tensor) -> Tensor:
+    """Attention from each cell to the conditioning tokens, and with `self_attn` to all cells."""
+    attention, channels = block.attention, x.shape[-1]
+    cells = _normed(x).flatten(1, 2)  # (N, h*w, C)
+    keys_values = keys_values[: len(x)]
     if block.self_attn:
-        key = torch.cat([_heads(linear(attention.to_k, cells), attention.heads), key], dim=2)
-        value = torch.cat([_heads(linear(attention.to_v, cells), attention.heads), value], dim=2)
-    query = _heads(linear(attention.to_q, cells), attention.heads)
-    out = functional.scaled_dot_product_attention(query, key, value)
-    out = linear(attention.to_out[0], out.transpose(1, 2).reshape(rows, -1, channels))
-    return x + out.transpose(1, 2).reshape(rows, channels, height, width)
+        projected = _queries_keys_values(attention, cells)
+        query = projected.narrow(-1, 0, channels)
+        keys_values = torch.cat([projected.narrow(-1, channels, 2 * channels), keys_values], dim=1)
+    else:
+        query = linear(attention.to_q, cells)
+    query = query.unflatten(-1, (attention.heads, -1)).transpose(1, 2)  # (N, heads, h*w, head size)
+    key, value = keys_values.unflatten(-1, (2, attention.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+    out = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(x.shape)
+    return linear(attention.to_out[0], out).add_(x)
 
 
-def _heads(tokens: Tensor, heads: int) -> Tensor:
-    """(N, T, C) -> (N, heads, T, C / heads)."""
-    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+def _queries_keys_values(attention: Any, tokens: Tensor) -> Tensor:
+    """(N, T, C) -> (N, T, 3C)."""
+    if hasattr(attention, "to_qkv"):
+        return linear(attention.to_qkv, tokens)
+    return torch.cat([linear(each, tokens) for each in (attention.to_q, attention.to_k, attention.to_v)], dim=-1)
 
 
 def all_blocks(unet: Any) -> Iterator[Any]:
@@ -231,14 +243,24 @@ def _tokens(unet: Any, conditioning: Conditioning, dtype: torch.dtype, need: Nee
 
     def mapped(mapper: Any, vector: Tensor) -> Tensor:
         need(mapper)
-        return mapper(vector.to(dtype)).view(vector.shape[0], vector.shape[1] * sequence, -1)
+        return _once(mapper, vector.to(dtype)).view(vector.shape[0], vector.shape[1] * sequence, -1)
 
     tokens = mapped(unet.clip_txt_pooled_mapper, conditioning.pooled)
     if conditioning.text is not None and conditioning.image is not None:
         need(unet.clip_txt_mapper)
-        text = unet.clip_txt_mapper(conditioning.text.to(dtype))
+        text = _once(unet.clip_txt_mapper, conditioning.text.to(dtype))
         tokens = torch.cat([text, tokens, mapped(unet.clip_img_mapper, conditioning.image)], dim=1)
     return unet.clip_norm(tokens)
+
+
+def _once(layer: Any, x: Tensor) -> Tensor:
+    """A linear layer that a run computes once, in the dtype of `x`.
+
+    On a CPU in float32 inside: oneDNN keeps some 300 kB for every shape it has multiplied in 16 bits.
+    """
+    if x.device.type != "cpu":
+        return layer(x)
+    return functional.linear(x.float(), layer.weight.float(), layer.bias.float()).to(x.dtype)
 
 
 def _step_embeddings(unet: Any, ratios: Tensor, dtype: torch.dtype) -> list[Tensor]:
@@ -249,23 +271,26 @@ def _step_embeddings(unet: Any, ratios: Tensor, dtype: torch.dtype) -> list[Tens
     return [steps] + [zero] * len(unet.config.timestep_conditioning_type)
 
 
-def _timestep_table(block: Any, embeddings: list[Tensor], need: Need) -> Tensor:
+def _timestep_table(block: Any, embeddings: list[Tensor], need: Need) -> tuple[tuple[Tensor, Tensor], ...]:
     need(block)
-    scale, offset = block.mapper(embeddings[0]).chunk(2, dim=1)
+    scale, offset = _once(block.mapper, embeddings[0]).chunk(2, dim=1)
     for name, embedding in zip(block.conds, embeddings[1:], strict=True):
-        more_scale, more_offset = getattr(block, f"mapper_{name}")(embedding).chunk(2, dim=1)
+        more_scale, more_offset = _once(getattr(block, f"mapper_{name}"), embedding).chunk(2, dim=1)
         scale, offset = scale + more_scale, offset + more_offset
-    return torch.stack([1 + scale, offset], dim=1)[..., None, None]
+    return tuple(zip((1 + scale).unbind(), offset.unbind(), strict=True))
 
 
-def _conditioning_keys_values(block: Any, tokens: Tensor, need: Need) -> tuple[Tensor, Tensor]:
+def _conditioning_keys_values(block: Any, tokens: Tensor, need: Need) -> Tensor:
     attention = block.attention
     need(block.kv_mapper)  # each just before it is used: the next one's coming may be this one's going
-    mapped = block.kv_mapper(tokens)
+    activation, mapper = block.kv_mapper
+    mapped = _once(mapper, activation(tokens))
+    if hasattr(attention, "to_qkv"):
+        return linear(attention.to_qkv, mapped)[..., mapped.shape[-1] :].contiguous()
     need(attention.to_k)
-    keys = _heads(attention.to_k(mapped), attention.heads)
+    keys = linear(attention.to_k, mapped)
     need(attention.to_v)
-    return keys, _heads(attention.to_v(mapped), attention.heads)
+    return torch.cat([keys, linear(attention.to_v, mapped)], dim=-1)
 
 
 def _maps(

@@ -98,8 +98,13 @@ def _layout(prepared: Prepared) -> Hashable:
 
 def _fixed(prepared: Prepared) -> list[Tensor]:
     """What a run's steps have in common."""
-    pairs = [one for pair in prepared.keys_values.values() for one in pair]
-    return pairs if prepared.maps is None else [*pairs, prepared.maps]
+    keys_values = list(prepared.keys_values.values())
+    return keys_values if prepared.maps is None else [*keys_values, prepared.maps]
+
+
+def _of_step(prepared: Prepared, step: int) -> list[Tensor]:
+    """The timestep blocks' factors and offsets."""
+    return [one for table in prepared.tables.values() for one in table[step]]
 
 
 @torch.no_grad()
@@ -112,8 +117,8 @@ def capture_walk(unet: Any, prepared: Prepared, shape: tuple[int, ...]) -> Repla
     device = next(unet.parameters()).device
     latents = torch.randn(shape, device=device)
     own = Prepared(
-        {block: (keys.clone(), values.clone()) for block, (keys, values) in prepared.keys_values.items()},
-        {block: table[:1].clone() for block, table in prepared.tables.items()},
+        {block: keys_values.clone() for block, keys_values in prepared.keys_values.items()},
+        {block: ((table[0][0].clone(), table[0][1].clone()),) for block, table in prepared.tables.items()},
         None if prepared.maps is None else prepared.maps.clone(),
     )
     side = torch.cuda.Stream(device)
@@ -125,13 +130,13 @@ def capture_walk(unet: Any, prepared: Prepared, shape: tuple[int, ...]) -> Repla
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         output = predict(unet, latents, 0, own)
-    tables, filled = list(own.tables.values()), [weakref.ref(prepared)]
+    tables, filled = _of_step(own, 0), [weakref.ref(prepared)]
 
     def replay(given: Tensor, step: int, run: Prepared) -> Tensor:
         if filled[0]() is not run:
             torch._foreach_copy_(_fixed(own), _fixed(run))
             filled[0] = weakref.ref(run)
-        torch._foreach_copy_(tables, [table[step : step + 1] for table in run.tables.values()])
+        torch._foreach_copy_(tables, _of_step(run, step))
         latents.copy_(given)
         graph.replay()
         return output.clone()

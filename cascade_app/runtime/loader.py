@@ -20,6 +20,7 @@ from torch import Tensor
 from cascade_app.catalogue import CheckpointSpec, PartFacts, Source, brief, read_json
 from cascade_app.diffusion.configs import TextConfig, UNetConfig, VQGANConfig, config_from
 from cascade_app.diffusion.networks import VQGAN, CascadeUNet
+from cascade_app.diffusion.packed import can_pack, pack
 from cascade_app.diffusion.preview import Previewer, fit_to_vqgan, most_visible_directions
 from cascade_app.diffusion.schedule import CosineSchedule
 from cascade_app.diffusion.text_encoder import TextEncoder
@@ -42,6 +43,8 @@ _NETWORKS: Mapping[str, tuple[Any, Any]] = {
 }
 _LARGEST_NUMBER = 1_000_000  # in a config; a hostile one could ask for more blocks than fit anywhere
 _MOST_LAYERS = 256
+# Larger networks may be mapped from their files, where packed weights take memory; and packing is little of their products.
+_PACKED_BYTES = 500_000_000
 _COUNTED = ("layers", "levels", "blocks", "mappers", "patch_size", "scale_factor")  # what there is that many of, or its square
 
 
@@ -68,12 +71,14 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    spec: CheckpointSpec, *, device: torch.device, dtype: torch.dtype, shared: Mapping[str, Any] | None = None
-) -> Checkpoint:
+    spec: CheckpointSpec, *, device: torch.device, dtype: torch.dtype, shared: Mapping[str, Any] | None = None,
+    packed: bool = False,
+) -> Checkpoint:  # fmt: skip
     """Load every part.
 
     Args:
         shared: networks that are loaded already, in `dtype`, by the key of their source; they are used as they are.
+        packed: they stay on the CPU for good, and may be laid out for it (`diffusion/packed.py`).
 
     Raises:
         CheckpointNotFound: a part is missing, or still to be fetched.
@@ -83,10 +88,10 @@ def load_checkpoint(
     scheduler_config = _scheduler_config(spec.companions.get("scheduler"))
     _check_schedule(scheduler_config)
     tokenizer = load_tokenizer(spec.companions["tokenizer"].path, spec.parts["text_encoder"].config)
-    shared = shared or {}
+    parts, shared = {name: spec.parts[name] for name in PARTS}, shared or {}
     # One after another: each part is read by all of torch's threads when its numbers are checked, and two at once were slower.
-    loaded = {name: shared.get(spec.parts[name].source.key) or load_part(spec.parts[name], dtype=dtype) for name in PARTS}
-    parts = {name: network.to(device) for name, network in loaded.items()}
+    loaded = {name: shared.get(part.source.key) or load_part(part, dtype=dtype, packed=packed) for name, part in parts.items()}
+    networks = {name: network.to(device) for name, network in loaded.items()}
     preview_prior = _load_previewer(spec.companions.get("previewer"), device, dtype)
     return Checkpoint(
         spec=spec,
@@ -94,15 +99,18 @@ def load_checkpoint(
         dtype=dtype,
         tokenizer=tokenizer,
         scheduler_config=scheduler_config,
-        preview_prior=preview_prior or most_visible_directions(parts["decoder"]),
-        preview_decoder=fit_to_vqgan(parts["vqgan"]),
+        preview_prior=preview_prior or most_visible_directions(networks["decoder"]),
+        preview_decoder=fit_to_vqgan(networks["vqgan"]),
         digest=spec.digest,
-        **parts,
+        **networks,
     )
 
 
-def load_part(part: PartFacts, *, dtype: torch.dtype) -> Any:
+def load_part(part: PartFacts, *, dtype: torch.dtype, packed: bool = False) -> Any:
     """One network in eval mode, on the CPU, in `dtype`: mapped from its file where that holds the same dtype.
+
+    Args:
+        packed: as `load_checkpoint`.
 
     Raises:
         CheckpointDamaged: as `load_checkpoint`.
@@ -122,7 +130,10 @@ def load_part(part: PartFacts, *, dtype: torch.dtype) -> Any:
             "Copy the checkpoint again."
         )
     _fill(network, refs, dtype, label)
-    return network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
+    if packed and part.name != "text_encoder" and part.bytes <= _PACKED_BYTES and can_pack(dtype):
+        pack(network)
+    return network
 
 
 def build_empty(name: str, config: Mapping[str, Any], label: str = "") -> Any:

@@ -118,8 +118,9 @@ class PipelineManager:
                 self._make_room(sum(part.bytes for part in spec.parts.values()) * self._element_bytes // 2)
                 begin = time.monotonic()
                 self._checkpoints[key] = load_checkpoint(
-                    spec, device=torch.device("cpu"), dtype=self.dtype, shared=self._loaded_networks()
-                )
+                    spec, device=torch.device("cpu"), dtype=self.dtype, shared=self._loaded_networks(),
+                    packed=self.device.type == "cpu" and self.carrier.limit_bytes is None,
+                )  # fmt: skip
                 self.load_seconds[key] = time.monotonic() - begin
                 self._try_previews(self._checkpoints[key])
             self._checkpoints.move_to_end(key)

@@ -69,7 +69,8 @@ class PreparedCache:
 
     def _keep(self, unet: Any, given: tuple[Tensor | None, ...], weights: torch.dtype, prepared: Prepared) -> None:
         fixed = Prepared(prepared.keys_values, prepared.tables)
-        tensors = [*prepared.tables.values(), *(one for pair in prepared.keys_values.values() for one in pair)]
+        steps = [step for table in prepared.tables.values() for step in table]
+        tensors = [*(one for step in steps for one in step), *prepared.keys_values.values()]
         size_bytes = sum(one.numel() * one.element_size() for one in [*tensors, *given] if one is not None)
         if size_bytes > self._limit_bytes:
             return

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cascade_app.diffusion.guidance import Guidance
+from cascade_app.diffusion.packed import can_pack, pack
 from cascade_app.diffusion.unet import Conditioning, all_blocks, predict, prepare, timestep_embedding
 from tests.small import small_decoder, small_prior
 
@@ -54,13 +55,15 @@ def test_walk_equals_forward_where_levels_have_odd_sides(size):
     )
 
 
-def test_without_self_attention():
+@pytest.mark.parametrize("packed", [False, True])
+def test_without_self_attention(packed):
     _, conditioning, latents = prior_case()
     unet = small_prior(self_attn=False)
+    expected = forward(unet, conditioning, latents, 1)
+    if packed and can_pack(torch.float32):
+        pack(unet)
     prepared = prepare(unet, conditioning, ratios=RATIOS, size=latents.shape[-2:])
-    torch.testing.assert_close(
-        predict(unet, latents, 1, prepared), forward(unet, conditioning, latents, 1), rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(predict(unet, latents, 1, prepared), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_fewer_rows_use_the_first_rows_conditioning():
@@ -75,10 +78,11 @@ def tables_of(unet, prepared, step: int = 0) -> dict[str, torch.Tensor]:
     blocks = list(all_blocks(unet))
     assert {block for block in blocks if hasattr(block, "kv_mapper")} == set(prepared.keys_values)
     assert {block for block in blocks if hasattr(block, "conds")} == set(prepared.tables)
-    tables = {f"keys of {n}": pair[0] for n, pair in enumerate(prepared.keys_values.values())}
-    tables |= {f"values of {n}": pair[1] for n, pair in enumerate(prepared.keys_values.values())}
+    tables = {}
+    for n, keys_values in enumerate(prepared.keys_values.values()):
+        tables[f"keys of {n}"], tables[f"values of {n}"] = keys_values.chunk(2, dim=-1)
     for part, name in enumerate(("factor", "offset")):
-        tables |= {f"{name} of {n}": table[step, part] for n, table in enumerate(prepared.tables.values())}
+        tables |= {f"{name} of {n}": table[step][part] for n, table in enumerate(prepared.tables.values())}
     return tables | ({} if prepared.maps is None else {"maps": prepared.maps})
 
 
@@ -110,7 +114,8 @@ def test_a_table_of_one_step_is_read_at_that_step_only():
     unet, conditioning, latents = prior_case()
     prepared = prepare(unet, conditioning, ratios=RATIOS, size=latents.shape[-2:])
     for table in prepared.tables.values():
-        table[1] += 1.0
+        for one in table[1]:
+            one += 1.0
     walked = [predict(unet, latents, step, prepared) for step in range(3)]
     expected = [forward(unet, conditioning, latents, step) for step in range(3)]
     assert list(map(agrees, walked, expected)) == [True, False, True]
@@ -127,8 +132,11 @@ NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.02, torch.float16: 0.003}
 @pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("stage", [0, 1], ids=["C", "B"])
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 @torch.no_grad()
-def test_walk_equals_forward_in_every_dtype_size_and_batch(stage, sizes, rows, dtype):
+def test_walk_equals_forward_in_every_dtype_size_and_batch(packed, stage, sizes, rows, dtype):
+    if packed and not can_pack(dtype):
+        pytest.skip("this processor has no packed products in this dtype")
     unet, conditioning, latents = (prior_case, decoder_case)[stage](rows, sizes[stage])
     unet = unet.to(dtype)
     ratio = torch.tensor([0.5])
@@ -139,6 +147,8 @@ def test_walk_equals_forward_in_every_dtype_size_and_batch(stage, sizes, rows, d
         latents.to(dtype), ratio.to(dtype).expand(rows), conditioning.pooled.to(dtype), clip_text=given[0], clip_img=given[1],
         effnet=given[2], return_dict=False,
     )[0].float()  # fmt: skip
+    if packed:
+        pack(unet)
     prepared = prepare(unet, conditioning, ratios=ratio, size=latents.shape[-2:])
     assert expected.std() > 0.05
 

@@ -41,7 +41,7 @@ begin = status("VmRSS")
 shared = {part.source.key: getattr(loaded, name) for name, part in loaded.spec.parts.items()}
 second = load(other, shared=shared)
 print(json.dumps({"first": first, "second": status("VmRSS") - begin,
-    "is_shared": second.prior is loaded.prior, "dtype": str(second.prior.dtype)}))
+    "is_shared": second.prior is loaded.prior, "dtype": str(next(second.prior.parameters()).dtype)}))
 """
 
 
