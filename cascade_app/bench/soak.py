@@ -8,12 +8,12 @@ listen. When the time is up nobody asks again, and what was asked is waited for.
 
     answers, lost            pictures that came; calls that were taken and never answered (should be 0)
     announced, errors        refusals in a sentence that says what to wait for, and everything else, by kind
-    memory                   of the server after the warm-up: slope in bytes a minute by least squares over means of 5 s, with its
-                             95 % interval
-    fairness                 of the clients that behave, page and API each: the largest mean wait over the smallest, and of all
-                             waits the 95th percentile over the median
+    memory                   of the server after the warm-up: how it grew, and whether it is flat
+    fairness                 of the clients that behave, page and API each: the largest mean wait over the smallest and whether
+                             that is fair, and of all waits the 95th percentile over the median
 
-Exits with 1, and says why, where an answer was lost, an error was not an announced one, or the server did not end well.
+What is flat and what is fair is defined in verdict.py; null where the run was too short to tell. Exits with 1, and says why,
+where an answer was lost, an error was not an announced one, the server did not end well, memory was not flat or waiting unfair.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import os
 import random
 import re
 import secrets
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -42,13 +40,12 @@ from typing import Any
 
 import psutil
 
-from cascade_app.bench import measure
+from cascade_app.bench import measure, verdict
 from cascade_app.bench.http_client import Http, HttpError
 
 BAD = ("cancels", "closes", "never listens")
 PAUSE_S = 5.0  # between the calls of a client that does not wait for its answer
 REFUSED_S = 2.0  # before one that was refused asks again
-BLOCK_S = 5.0
 START_LIMIT_S = 300
 ANNOUNCED = re.compile(r"full|limit|wait|try again in|at once|too many", re.IGNORECASE)
 PROMPTS = ("a white lighthouse on a rock", "a red sun over blue mountains", "a green cactus at night", "a boat at sea")
@@ -227,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--clients", type=int, default=200, help="at once (200)")
     parser.add_argument("--seconds", type=float, default=300, help="that they go on asking (300)")
     parser.add_argument("--drain", type=float, default=300, help="seconds at most to wait for the last answers (300)")
-    parser.add_argument("--warm-up", type=float, default=0.3, help="fraction of the time that does not count (0.3)")
+    parser.add_argument("--warm-up", type=float, default=0.5, help="fraction of the time that does not count (0.5)")
     parser.add_argument("--checkpoint", default="pocket", help="a name or a folder in diffusers layout")
     parser.add_argument("--steps", type=measure.both_steps, default=(2, 1), help="of Stage C + of Stage B (2+1)")
     parser.add_argument("--size", type=measure.both_sides, default=None, help="WIDTHxHEIGHT in pixels; the checkpoint's own")
@@ -289,8 +286,8 @@ async def _visit(arguments: argparse.Namespace, process: subprocess.Popen, addre
         "asked": tally.asked, "answers": tally.answers, "lost": len(tally.lost), "lost_by": dict(Counter(tally.lost)),
         "given_up": dict(tally.given_up), "announced": dict(tally.announced), "errors": dict(tally.errors),
         "pictures_per_min": measure.rounded(60 * tally.answers / took_s), "took_s": measure.rounded(took_s),
-        "memory": memory([one for one in samples if warm <= one[0] <= until]),
-        "fairness": {kind: fairness(tally.waits_of(kind, since=warm)) for kind in ("page", "api")},
+        "memory": verdict.memory([one for one in samples if warm <= one[0] <= until]),
+        "fairness": {kind: verdict.fairness(tally.waits_of(kind, since=warm)) for kind in ("page", "api")},
     }  # fmt: skip
 
 
@@ -332,57 +329,13 @@ async def _sample(process: subprocess.Popen, samples: list[tuple[float, int]]) -
         await asyncio.sleep(1)
 
 
-def memory(samples: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """The slope in bytes a minute with its interval, over means of BLOCK_S: one sample hangs on the one before."""
-    blocks: dict[int, list[tuple[float, float]]] = {}
-    for at, n_bytes in samples:
-        blocks.setdefault(int(at // BLOCK_S), []).append((at / 60, n_bytes))
-    means = [tuple(map(statistics.mean, zip(*block, strict=True))) for block in blocks.values()]
-    if len(means) < 3:
-        return {"slope_bytes_per_min": None, "interval": None, "blocks": len(means)}
-    slope, low, high = measure.least_squares(means)
-    first, last = means[0][1], means[-1][1]
-    return {
-        "slope_bytes_per_min": round(slope), "interval": [round(low), round(high)], "blocks": len(means),
-        "first_mb": measure.rounded(first / 1e6), "last_mb": measure.rounded(last / 1e6),
-    }  # fmt: skip
-
-
-def fairness(waits: Sequence[tuple[int, float]]) -> dict[str, Any]:
-    """Of (client, seconds): the largest client's mean over the smallest's, and how far the waits spread."""
-    by_client: dict[int, list[float]] = {}
-    for client, seconds in waits:
-        by_client.setdefault(client, []).append(seconds)
-    if not waits:
-        return {"clients": 0}
-    means = [statistics.fmean(one) for one in by_client.values()]
-    every = sorted(seconds for _client, seconds in waits)
-    median, late = statistics.median(every), every[min(len(every) - 1, math.ceil(0.95 * len(every)) - 1)]
-    return {
-        "clients": len(means), "waits": len(every), "largest_over_smallest": measure.rounded(max(means) / min(means)),
-        "p95_over_median": measure.rounded(late / median), "median_s": measure.rounded(median),
-        "longest_s": measure.rounded(every[-1]),
-    }  # fmt: skip
-
-
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
 
 
-def faults(result: dict[str, Any]) -> list[str]:
-    """What must not be in a result, in sentences."""
-    found = {
-        f"{result['lost']} of {result['asked']} answers were lost: {result['lost_by']}.": result["lost"],
-        f"Errors came that were not announced: {result['errors']}.": result["errors"],
-        "Nobody got a picture.": not result["answers"],
-        f"The server ended with the status {result['exit_status']}.": result["exit_status"],
-    }
-    return [sentence for sentence, wrong in found.items() if wrong]
-
-
 if __name__ == "__main__":
-    found = faults(main())
+    found = verdict.faults(main())
     print("\n".join(found), file=sys.stderr)
     sys.exit(bool(found))
