@@ -25,7 +25,7 @@ from cascade_app.bench import measure
 REMARKS = {
     "aten::linear": (
         "Products of few rows: with guidance Stage C has 72 at 6x6, Stage B 64 at its lowest level, where the peak is "
-        "measured with 1024; packing and the blocks' edges weigh. Larger pictures come nearer to it (bench.scaling)."
+        "measured with 1024; the blocks' edges weigh. Larger pictures come nearer to it (bench.scaling)."
     ),
     "aten::convolution": (
         "Depthwise 3x3 and 5x5 kernels: 9 to 25 multiplications a value, each channel for itself, so there is no matrix "

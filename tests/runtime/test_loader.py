@@ -15,11 +15,13 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection
 
 from cascade_app.catalogue import find_checkpoint
+from cascade_app.diffusion.packed import PackedLinear, can_pack
 from cascade_app.errors import CheckpointDamaged, CheckpointError
-from cascade_app.runtime import reading
+from cascade_app.runtime import loader, reading
 from cascade_app.runtime.generate import generate
 from cascade_app.runtime.loader import load_checkpoint, load_part
 from cascade_app.runtime.manager import PipelineManager
+from cascade_app.runtime.offload import Carrier
 from cascade_app.settings import Settings
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -337,6 +339,21 @@ def test_a_network_that_is_loaded_already_is_used_as_it_is(small_folder):
     second = load_checkpoint(spec, device=torch.device("cpu"), dtype=torch.float32, shared=shared)
     assert second.text_encoder is first.text_encoder and second.vqgan is first.vqgan
     assert second.prior is not first.prior and same(second.prior, first.prior)
+
+
+@pytest.mark.skipif(not can_pack(torch.float32), reason="this torch has no oneDNN to pack for")
+def test_small_networks_that_stay_on_the_cpu_are_packed(small_folder, monkeypatch):
+    def packed(manager) -> set[str]:
+        loaded = manager.checkpoint(find_checkpoint(str(small_folder)))
+        networks = {name: getattr(loaded, name) for name in ("text_encoder", "prior", "decoder", "vqgan")}
+        return {name for name, one in networks.items() if any(isinstance(each, PackedLinear) for each in one.modules())}
+
+    settings = Settings(device="cpu", dtype="float32")
+    assert packed(PipelineManager(settings)) == {"prior", "decoder", "vqgan"}
+    # Weights that go to a card and come back have to stay as they are; so do those too large to be held twice over.
+    assert not packed(PipelineManager(settings, carrier=Carrier(torch.device("cpu"), limit_bytes=10**9)))
+    monkeypatch.setattr(loader, "_PACKED_BYTES", 1)
+    assert not packed(PipelineManager(settings))
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads where memory is mapped from Linux's /proc")
