@@ -51,7 +51,6 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, kernel: int, skip: int) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
-        self.norm = ChannelNorm(width)
         # The fourth place is that of a dropout, which only training has.
         self.channelwise = nn.Sequential(
             nn.Linear(width + skip, 4 * width), nn.GELU(), ResponseNorm(4 * width), nn.Identity(), nn.Linear(4 * width, width)
@@ -85,7 +84,6 @@ class AttentionBlock(nn.Module):
     def __init__(self, width: int, heads: int, conditioning: int, *, self_attn: bool) -> None:
         super().__init__()
         self.self_attn = self_attn
-        self.norm = ChannelNorm(width)
         self.attention = Attention(width, heads)
         self.kv_mapper = nn.Sequential(nn.SiLU(), nn.Linear(conditioning, width))
 

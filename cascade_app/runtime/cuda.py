@@ -118,7 +118,7 @@ def capture_walk(unet: Any, prepared: Prepared, shape: tuple[int, ...]) -> Repla
     latents = torch.randn(shape, device=device)
     own = Prepared(
         {block: keys_values.clone() for block, keys_values in prepared.keys_values.items()},
-        {block: ((table[0][0].clone(), table[0][1].clone()),) for block, table in prepared.tables.items()},
+        {block: (tuple(one.clone() for one in table[0]),) for block, table in prepared.tables.items()},
         None if prepared.maps is None else prepared.maps.clone(),
     )
     side = torch.cuda.Stream(device)

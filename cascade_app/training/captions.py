@@ -285,18 +285,15 @@ def _few_words(scene: Scene, rng: random.Random) -> str | None:
     ordinary = _is_ordinary(scene)
     if not (ordinary["body"] and ordinary["sky"] and ordinary["object_place"]):
         return None
-    coloured = f"{scene.terrain_colour} {scene.terrain}"
+    if not ordinary["ground_colour"]:
+        return None if scene.object else f"{scene.terrain_colour} {scene.terrain}"
     if scene.object:
-        if not ordinary["ground_colour"]:
-            return None
         plain = (
             [scene.object, _say(scene.object, rng), plural(_say(scene.object, rng))]
             if ordinary["object_colour"]
             else []
         )
         return rng.choice([*plain, f"{scene.object_colour} {scene.object}"])
-    if not ordinary["ground_colour"]:
-        return coloured
     choices = [scene.terrain, scene.time, _say(scene.terrain, rng), *scene.weather]
     return rng.choice([*choices, scene.body] if scene.body else choices)
 
@@ -337,6 +334,15 @@ def _icon_caption(scene: Icon, rng: random.Random | None) -> str:
     return f"{joined} {back}" if not back.startswith(scene.background) else f"{joined}, {back}"
 
 
+def _landscape_caption(scene: Landscape, rng: random.Random, everything: bool) -> str:
+    ordinary = _is_ordinary(scene)
+    said = {part: everything or not ordinary[part] or rng.random() < ORDINARY for part in _PARTS}
+    if not everything and ordinary["object_place"] and ordinary["object_colour"]:
+        said["object"] = rng.random() >= UNSAID_OBJECT
+    said["ground"] = said["ground"] or not (said["object"] and scene.object)
+    return (_tags if rng.random() < 0.2 else _sentence)(scene, rng, said)
+
+
 def _nonsense(rng: random.Random) -> str:
     return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(1, 3)))
 
@@ -344,21 +350,10 @@ def _nonsense(rng: random.Random) -> str:
 def caption(scene: Scene, rng: random.Random, *, explicit: float = 0.5) -> str:
     """One wording of the scene; a share of `explicit` names every attribute."""
     everything = rng.random() < explicit
-    few = _few_words(scene, rng) if not everything and rng.random() < FEW_WORDS else None
-    if isinstance(scene, Icon):
-        text = few or _icon_caption(scene, rng)
-        styles = ICON_STYLES
-    else:
-        if few:
-            text = few
-        else:
-            ordinary = _is_ordinary(scene)
-            said = {part: everything or not ordinary[part] or rng.random() < ORDINARY for part in _PARTS}
-            if not everything and ordinary["object_place"] and ordinary["object_colour"]:
-                said["object"] = rng.random() >= UNSAID_OBJECT
-            said["ground"] = said["ground"] or not (said["object"] and scene.object)
-            text = (_tags if rng.random() < 0.2 else _sentence)(scene, rng, said)
-        styles = STYLES
+    text = _few_words(scene, rng) if not everything and rng.random() < FEW_WORDS else None
+    if text is None:
+        text = _icon_caption(scene, rng) if isinstance(scene, Icon) else _landscape_caption(scene, rng, everything)
+    styles = ICON_STYLES if isinstance(scene, Icon) else STYLES
     if rng.random() < 0.15:
         text = f"{rng.choice(styles)} {text}"
     if rng.random() < 0.12:

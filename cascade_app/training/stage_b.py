@@ -81,7 +81,7 @@ def denoise(
 
 
 def load_resampled(work: Path, conditions: LatentCache, *, count: int, device: torch.device) -> Resampled:
-    """What the finished Stage C makes of the first `count` pictures' latents."""
+    """What the finished Stage C makes of the latents of the first `count` square pictures."""
     tokenizer, text_encoder, _ = clip.load(work, device)
     prior = new_unet(PRIOR).to(device).eval()
     for module, name in ((prior, "stage_c"), (text_encoder, "text_encoder_c")):
@@ -103,7 +103,8 @@ def build(
     encoder, _ = encoders.load(work, device)
     targets = LatentCache(work, "vqgan", vqgan, data=data, count=count, device=device)
     conditions = LatentCache(work, "encoder", encoder, data=data, count=max(count, data.count), device=device)
-    resampled = load_resampled(work, conditions, count=count, device=device) if refine else None
+    square = len(targets.indices[(6, 6)])
+    resampled = load_resampled(work, conditions, count=square, device=device) if refine else None
     schedule = new_schedule()
     model, weights = new_model().to(device).train(), BucketWeights()
 

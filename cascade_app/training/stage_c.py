@@ -46,6 +46,8 @@ from cascade_app.training.world import ATTRIBUTES
 # and drowns in the outlines of hills: at 0.2 it was still at chance after 5,000 steps, though the text tower knew it.
 # When they are read well (`refine`) they weigh less: a reader can be pleased by what an eye is not.
 READING, READING_LATER, TEXT_READING = 0.8, 0.3, 0.1
+# A refining run's own reader of texts knows nothing at first and would unsettle a tower that is read well already.
+TEXT_READING_LATER = 0.02
 # Share of captions that name every attribute; later half, as people write.
 EXPLICIT, EXPLICIT_LATER = 0.85, 0.5
 MORE_ICONS = 0.25  # share of samples that are replaced by icons: their shapes are learnt last
@@ -149,7 +151,7 @@ def build(
     icons = {shape: np.flatnonzero(background[rows] >= 0) for shape, rows in targets.indices.items()}
     short = {
         shape: np.array([i for i, index in enumerate(rows) if can_be_short(clip.scene_of(int(index)))], dtype=int)
-        for shape, rows in targets.indices.items()
+        for shape, rows in (targets.indices if refine else {}).items()
     }
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -178,8 +180,7 @@ def build(
             pooled = text.prompt_embeds_pooled[:, 0]
             reading, accuracy = attribute_loss(modules["text_reader"](pooled), wanted)
         errors = ((guess.float() - x0) ** 2).mean(dim=(1, 2, 3))
-        # A refining run's own reader of texts knows nothing at first and would unsettle a tower that is read well already.
-        total = weights(errors, ratios) + (0.02 if refine else TEXT_READING) * reading
+        total = weights(errors, ratios) + (TEXT_READING_LATER if refine else TEXT_READING) * reading
         shown_accuracy = 0.0
         if reader is not None:
             seen, shown_accuracy = attribute_loss(reader(guess.float()), wanted)
@@ -195,12 +196,13 @@ def build(
         if sample_path:
             contact_sheet(to_bytes(previewer(latents)), sample_path, columns=4, titles=SHOW_PROMPTS)
 
+    rate = 0.5 if refine else 1.0
     return Part(
         "stage_c",
         modules,
         loss,
-        muon_lr=0.01 if refine else 0.02,
-        adam_lr=1e-3 if refine else 2e-3,
+        muon_lr=0.02 * rate,
+        adam_lr=2e-3 * rate,
         slow={"text_encoder": 0.4},
         weights=weights,
         sample=sample,
