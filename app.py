@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cascade_app import stubs
 from cascade_app.catalogue import called
 from cascade_app.errors import GalleryError, SettingsError
 from cascade_app.logs import event, set_up
@@ -47,6 +48,7 @@ def main() -> int:
     except SettingsError as error:
         return _refuse(error.message)
     set_up(settings)
+    stubs.leave_alone()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     for number in SIGNALS:  # until there is something to end in order

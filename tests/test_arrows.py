@@ -22,7 +22,8 @@ VOCABULARY = {
     f"cascade_app.{name}"
     for name in (
         "errors", "settings", "request", "events", "catalogue", "plan", "published", "weights", "recognise", "licenses",
-        "layouts", "logs", "safety", "temporary", "system", "negative", "work", "record", "explore", "grid", "words", "wordbook",
+        "layouts", "logs", "safety", "stubs", "temporary", "system", "negative", "work", "record", "explore", "grid", "words",
+        "wordbook",
     )
 }  # fmt: skip
 
