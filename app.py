@@ -124,7 +124,7 @@ def serve(settings: Settings, temporary: Temporary) -> int:
 
 def end(backend: Stopping, blocks: Blocks) -> None:
     """Finish or end what runs, tell whoever waits, and close the page; whatever holds that up, the process ends in time."""
-    from cascade_app.serving.stopping import CLOSE_S, GRACE_S
+    from cascade_app.serving.stopping import CLOSE_S, GRACE_S, TELL_S
     from cascade_app.ui.closing import wait_until_told
 
     last_resort = threading.Timer(CLOSE_S, os._exit, (0,))
@@ -132,8 +132,8 @@ def end(backend: Stopping, blocks: Blocks) -> None:
     last_resort.start()
     event(_log, "server is stopping")
     backend.stop()
-    ended = backend.wait(GRACE_S + 2)
-    told = wait_until_told(blocks, timeout_s=1)
+    ended = backend.wait(GRACE_S + 1)
+    told = wait_until_told(blocks, timeout_s=TELL_S)
     blocks.close(verbose=False)
     event(_log, "server has stopped", runs_ended=ended, everyone_told=told)
 

@@ -7,7 +7,7 @@ import pytest
 from cascade_app.errors import ShuttingDown
 from cascade_app.events import Finished, ImageReady, StageStarted, StepDone, Waiting
 from cascade_app.request import GenerationRequest
-from cascade_app.serving.stopping import SENTENCE, Stopping
+from cascade_app.serving.stopping import CLOSE_S, GRACE_S, SENTENCE, TELL_S, Stopping
 from tests.fakes import FakeBackend
 
 REQUEST = GenerationRequest(prompt="hills", seed=1, width=128, height=128)
@@ -85,3 +85,8 @@ def test_it_waits_for_a_run_that_goes_on():
     assert not stopping.wait(0)
     run.close()
     assert stopping.wait(0)
+
+
+def test_grace_and_the_last_words_fit_into_the_whole():
+    """`app.end` waits for the first, then for the second, and the process ends after CLOSE_S whatever they did."""
+    assert GRACE_S + 1 + TELL_S < CLOSE_S
