@@ -50,6 +50,8 @@ def main() -> int:
     set_up(settings)
     stubs.leave_alone()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
+    # Else Gradio tabulates its last 10,000 events anew after every one, for a page of numbers that is closed here.
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**9)
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     for number in SIGNALS:  # until there is something to end in order
         signal.signal(number, lambda *_: sys.exit(0))
