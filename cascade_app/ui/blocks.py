@@ -31,6 +31,7 @@ from cascade_app.ui.settings_panel import build_settings_panel
 from cascade_app.ui.stage_panel import build_stage_panel
 from cascade_app.ui.system_panel import build_system_panel
 from cascade_app.ui.theme import studio_theme
+from cascade_app.ui.unchanged import Blocks
 from cascade_app.ui.variations_panel import build_variations_panel
 from cascade_app.ui.wiring import POLL_S, wire
 from cascade_app.wordbook import Wordbook
@@ -60,7 +61,7 @@ def build_ui(
 
     `book` has the styles and wildcards; by default only those that come with the app. `acceptable_use` is said at the foot.
     """
-    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as blocks:
+    with Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as blocks:
         page = lay_out(backend, gallery, checkpoint=checkpoint, book=book)
         spec = page.form.spec
         gr.HTML(notice(acceptable_use, checkpoint=spec.title, license=spec.license), **_still("notice"))
