@@ -8,6 +8,7 @@ event loop, at every step of every run.
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import gradio as gr
@@ -37,6 +38,20 @@ class Blocks(gr.Blocks):
             for n, one in zip(changed, of_some, strict=True):
                 told[n] = one
         return told
+
+
+def remember_signatures(blocks: gr.Blocks) -> None:
+    """Have Python keep what the components' constructors take: Gradio asks anew for each component it describes.
+
+    A session begins with a description of the whole page, and half of the time for that went into these answers.
+    """
+    for kind in {type(one) for one in blocks.blocks.values()}:
+        for ancestor in kind.__mro__:
+            constructor = ancestor.__dict__.get("__init__")
+            while inspect.isfunction(constructor):
+                if not hasattr(constructor, "__signature__"):
+                    constructor.__signature__ = inspect.signature(constructor)  # what `inspect` looks for first
+                constructor = getattr(constructor, "__wrapped__", None)
 
 
 def _is_skip(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -74,3 +75,22 @@ def test_what_stays_as_it_is_is_not_built_anew():
 def test_a_handler_s_mistake_is_still_one(answer: Callable[[Outputs], Any]):
     with pytest.raises(ValueError):
         told(unchanged.Blocks, answer, 4)
+
+
+def test_what_a_constructor_takes_is_looked_up_once_and_stays_the_same():
+    class Own(gr.HTML):
+        def __init__(self, value: str = "a", *, more: int = 1, **kwargs: Any) -> None:
+            super().__init__(value, **kwargs)
+
+    with gr.Blocks() as blocks:
+        Own()
+    before = [inspect.signature(one.__init__) for one in Own.__mro__], inspect.getfullargspec(Own.__init__.__wrapped__)
+    unchanged.remember_signatures(blocks)
+    unchanged.remember_signatures(blocks)
+    assert (
+        [inspect.signature(one.__init__) for one in Own.__mro__],
+        inspect.getfullargspec(Own.__init__.__wrapped__),
+    ) == before
+    assert inspect.signature(Own.__init__) is inspect.signature(Own.__init__)
+    with blocks:
+        assert Own("b", more=2).constructor_args["more"] == 2
