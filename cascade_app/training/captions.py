@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 
-from cascade_app.training.world import NATURAL_COLOURS, Icon, Landscape, Scene
+from cascade_app.training.world import ICON_COLOURS, NATURAL_COLOURS, NEUTRAL_BACKGROUNDS, Icon, Landscape, Scene
 
 WORDS = {
     "dawn": ("at dawn", "at dawn", "at sunrise", "in the early morning", "in the morning"),
@@ -223,6 +223,12 @@ def can_be_short(scene: Scene) -> bool:
     return _few_words(scene, random.Random(0)) is not None
 
 
+def is_plain(icon: Icon) -> bool:
+    """Whether the shape's name alone says what is to be seen: a single one, of a natural colour, on a neutral background."""
+    single = icon.relation is None and icon.position == "centre"
+    return single and icon.colour in ICON_COLOURS[icon.shape] and icon.background in NEUTRAL_BACKGROUNDS
+
+
 def _sentence(scene: Landscape, rng: random.Random | None, said: dict[str, bool]) -> str:
     ground = _ground(scene, rng, said["ground_colour"])
     when = _say(scene.time, rng) if said["time"] else ""
@@ -274,14 +280,25 @@ def _tags(scene: Landscape, rng: random.Random, said: dict[str, bool]) -> str:
     return rng.choice((", ", ", ", " ")).join(parts)
 
 
+def _few_icon_words(scene: Icon, rng: random.Random) -> str | None:
+    """A background nobody names is white, grey or black, a colour nobody names the shape's natural one."""
+    if scene.relation is not None or scene.position != "centre":
+        return None
+    natural, neutral = scene.colour in ICON_COLOURS[scene.shape], scene.background in NEUTRAL_BACKGROUNDS
+    choices = []
+    if neutral:
+        choices.append(f"{scene.colour} {_say(scene.shape, rng)}")
+    if neutral and natural:
+        choices += [scene.shape] * 2
+    if natural and not neutral:
+        choices += [f"{scene.background} background", scene.background]
+    return rng.choice(choices) if choices else None
+
+
 def _few_words(scene: Scene, rng: random.Random) -> str | None:
     """One word or two, where all that they leave out is ordinary; None where they would not do."""
     if isinstance(scene, Icon):
-        if scene.relation is not None or scene.position != "centre":
-            return None
-        return rng.choice(
-            (scene.shape, f"{scene.colour} {scene.shape}", f"{scene.background} background", scene.background)
-        )
+        return _few_icon_words(scene, rng)
     ordinary = _is_ordinary(scene)
     if not (ordinary["body"] and ordinary["sky"] and ordinary["object_place"]):
         return None

@@ -5,7 +5,9 @@
 With --refine it goes on from the finished part and learns from Stage C's own latents too (resampled.py).
 
 The network predicts x0, by absolute differences: where an edge may lie here or there their least is a crisp edge in the
-middle, while that of squares is a blurred one, and these pictures are all edges. Its conditioning gets some noise, because
+middle, while that of squares is a blurred one, and these pictures are all edges. What stands out of its surroundings weighs
+more: the median of a sky with a star somewhere is a sky without, and stars, birds and snow were not drawn at all. Edges stand
+out on both their sides alike and stay where they are. Its conditioning gets some noise, because
 Stage C's latents are never perfect, and is sometimes dropped. Text is not used: the pooled mapper stays zero.
 """
 
@@ -37,10 +39,12 @@ from cascade_app.training.loop import (
 from cascade_app.training.resampled import Resampled
 from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import psnr, to_bytes
-from cascade_app.training.unets import DECODER, PRIOR, new_schedule, new_unet, stage_parser, train_stage
+from cascade_app.training.unets import DECODER, PRIOR, grown, new_schedule, new_unet, stage_parser, train_stage
 from cascade_app.training.workdir import work_dir
 
 CONDITION_NOISE = 0.15
+DETAIL = 6.0  # weight of a detail's latents, by how far they stand out of their surroundings
+DETAIL_CELLS = 9  # side of those surroundings, 4 px each
 DROPPED = 0.03
 # All the way, what it draws from true latents is 1.8 dB further off and float16 overflows; so far, neither, and as crisp.
 REFINED_SHARE = 0.6
@@ -61,6 +65,14 @@ def disturbed(condition: Tensor) -> Tensor:
     amount = CONDITION_NOISE * torch.rand(count, 1, 1, 1, device=condition.device)
     kept = (torch.rand(count, 1, 1, 1, device=condition.device) >= DROPPED).float()
     return (condition + amount * torch.randn_like(condition)) * kept
+
+
+def detail_weights(latents: Tensor) -> Tensor:
+    """What each place counts for: (B, C, h, w) -> (B, 1, h, w), mean 1."""
+    border = DETAIL_CELLS // 2
+    around = functional.avg_pool2d(functional.pad(latents, (border,) * 4, mode="reflect"), DETAIL_CELLS, 1)
+    weights = 1 + DETAIL * (latents - around).abs().mean(dim=1, keepdim=True)
+    return weights / weights.mean()
 
 
 @torch.no_grad()
@@ -84,8 +96,8 @@ def load_resampled(work: Path, conditions: LatentCache, *, count: int, device: t
     """What the finished Stage C makes of the latents of the first `count` square pictures."""
     tokenizer, text_encoder, _ = clip.load(work, device)
     prior = new_unet(PRIOR).to(device).eval()
-    for module, name in ((prior, "stage_c"), (text_encoder, "text_encoder_c")):
-        module.load_state_dict(torch.load(work / "final" / f"{name}.pt", weights_only=True))
+    prior.load_state_dict(grown(torch.load(work / "final" / "stage_c.pt", weights_only=True), prior))
+    text_encoder.load_state_dict(torch.load(work / "final" / "text_encoder_c.pt", weights_only=True))
     return Resampled(work, prior, text_encoder, tokenizer, conditions=conditions, count=count)
 
 
@@ -116,12 +128,13 @@ def build(
             chosen = torch.from_numpy(rng.random(len(rows)) < RESAMPLED).to(device)[:, None, None, None]
             condition = torch.where(chosen, resampled.get(rows), condition)
         condition = disturbed(condition)
-        ratios = high_ratios(len(rows), rng).to(device)
+        # Whether there is a star is decided while it drowns in noise, not when all is noise.
+        ratios = high_ratios(len(rows), rng, even=0.6 if refine else 0.3).to(device)
         noisy = add_noise(x0, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
         with autocast(device):
             guess = model(noisy, ratios, condition.new_zeros(len(rows), 1, PROJECTION), effnet=condition).sample
         difference = guess.float() - x0
-        errors = difference.abs().mean(dim=(1, 2, 3))
+        errors = (difference.abs() * detail_weights(x0)).mean(dim=(1, 2, 3))
         return weights(errors, ratios), {
             "mse": float((difference.detach() ** 2).mean()),
             "l1": float(errors.mean().detach()),

@@ -25,7 +25,7 @@ from cascade_app.training import clip
 from cascade_app.training import encoder as encoders
 from cascade_app.training import reader as readers
 from cascade_app.training.attributes import AttributeHead, attribute_loss, label_table
-from cascade_app.training.captions import can_be_short
+from cascade_app.training.captions import can_be_short, is_plain
 from cascade_app.training.data import Pictures
 from cascade_app.training.export import unpack
 from cascade_app.training.latents import LatentCache, fingerprint
@@ -40,7 +40,7 @@ from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import to_bytes
 from cascade_app.training.unets import PRIOR, new_schedule, new_unet, stage_parser, train_stage
 from cascade_app.training.workdir import work_dir
-from cascade_app.training.world import ATTRIBUTES
+from cascade_app.training.world import ATTRIBUTES, Icon
 
 # Weights of the attributes read from x0 and from the pooled text. The sun's place is three per cent of a latent's variance
 # and drowns in the outlines of hills: at 0.2 it was still at chance after 5,000 steps, though the text tower knew it.
@@ -90,6 +90,19 @@ def image_embeddings(data: Pictures, work: Path, image_encoder: nn.Module, devic
     np.save(path.with_suffix(".part.npy"), torch.cat(parts).cpu().numpy())
     path.with_suffix(".part.npy").replace(path)
     return torch.cat(parts)
+
+
+def short_rows(indices: np.ndarray) -> list[np.ndarray]:
+    """The rows of scenes which a word or two can stand for, in kinds that are drawn alike: landscapes, icons, and plain icons.
+
+    Of the last there are so few that "circle" gave an empty background. Kinds without any are left out.
+    """
+    kinds: tuple[list[int], ...] = ([], [], [])
+    for row, index in enumerate(indices):
+        scene = clip.scene_of(int(index))
+        if can_be_short(scene):
+            kinds[isinstance(scene, Icon) and 1 + is_plain(scene)].append(row)
+    return [np.array(rows) for rows in kinds if rows]
 
 
 @torch.no_grad()
@@ -149,20 +162,25 @@ def build(
     scale, reader = torch.tensor(20.0), readers.load(work, device)
     background = table[:, list(ATTRIBUTES).index("background")].numpy()
     icons = {shape: np.flatnonzero(background[rows] >= 0) for shape, rows in targets.indices.items()}
-    short = {
-        shape: np.array([i for i, index in enumerate(rows) if can_be_short(clip.scene_of(int(index)))], dtype=int)
-        for shape, rows in (targets.indices if refine else {}).items()
-    }
+    short = {shape: short_rows(indices) for shape, indices in (targets.indices if refine else {}).items()}
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         shape, rows = targets.pick(rng, batch, square=0.85)
         if len(icons[shape]):
             rows = np.sort(np.where(rng.random(len(rows)) < MORE_ICONS, rng.choice(icons[shape], len(rows)), rows))
-        if refine and len(short[shape]):
-            rows = np.sort(np.where(rng.random(len(rows)) < MORE_SHORT, rng.choice(short[shape], len(rows)), rows))
+        brief = np.zeros(len(rows), dtype=bool)
+        if refine and short[shape]:
+            brief = rng.random(len(rows)) < MORE_SHORT
+            kinds = rng.integers(len(short[shape]), size=len(rows))
+            rows = np.where(brief, [rng.choice(short[shape][kind]) for kind in kinds], rows)
+            order = np.argsort(rows, kind="stable")
+            rows, brief = rows[order], brief[order]
         indices, x0 = targets.indices[shape][rows], targets.get(shape, rows)
         dice = torch.from_numpy(rng.random(len(rows)))
-        captions = clip.captions_of(indices, rng, explicit=EXPLICIT_LATER if refine else EXPLICIT)
+        captions = np.array(
+            clip.captions_of(indices, rng, explicit=EXPLICIT_LATER if refine else EXPLICIT), dtype=object
+        )
+        captions[brief] = clip.captions_of(indices[brief], rng, explicit=0)
         prompts = [text if u >= PICTURE else "" for text, u in zip(captions, dice.tolist())]
         picture = images.new_zeros(len(rows), 1, clip.PROJECTION)
         known = torch.from_numpy(rows < len(images)) & (shape == (6, 6))

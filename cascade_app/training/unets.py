@@ -32,7 +32,7 @@ PRIOR = {
     "block_out_channels": (224, 224),
     "num_attention_heads": (7, 7),
     "down_num_layers_per_block": (2, 2),
-    "up_num_layers_per_block": (2, 2),
+    "up_num_layers_per_block": (3, 3),
     "down_blocks_repeat_mappers": (1, 1),
     "up_blocks_repeat_mappers": (1, 1),
     "block_types_per_layer": (

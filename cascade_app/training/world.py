@@ -35,6 +35,15 @@ NATURAL_COLOURS = {
     "tent": ("orange", "yellow", "red", "green"),
     "balloon": ("red", "orange", "purple", "blue", "yellow", "pink"),
 }
+# What a shape looks like when nobody names its colour, and what it then lies on.
+ICON_COLOURS = {
+    "circle": ("red", "blue"),
+    "square": ("blue", "orange"),
+    "triangle": ("yellow", "orange"),
+    "star": ("yellow", "orange"),
+    "diamond": ("purple", "blue"),
+}
+NEUTRAL_BACKGROUNDS = ("white", "grey", "black")
 # Objects that suit a terrain are drawn there more often; every other pairing still occurs.
 AT_HOME = {
     "mountains": ("pine trees", "cabin", "tent", "balloon", "house"),

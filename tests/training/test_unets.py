@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cascade_app.training import stage_b
 from cascade_app.training.unets import DECODER, grown, new_unet
 
 SMALLER = {
@@ -45,3 +46,13 @@ def test_what_cannot_grow_is_said(smaller):
         grown(smaller.state_dict(), new_unet({**DECODER, "block_out_channels": (96, 96, 192)}))
     with pytest.raises(ValueError, match="has no"):
         grown(new_unet(DECODER).state_dict(), new_unet({**SMALLER, "kernel_size": 5}))
+
+
+def test_what_stands_out_weighs_more_and_an_edge_the_same_on_both_sides():
+    latents = torch.zeros(1, 4, 32, 32)
+    latents[..., 16:] = 1  # an edge
+    latents[..., 8, 6] = 2  # a star
+    weights = stage_b.detail_weights(latents)[0, 0]
+    assert weights.mean() == pytest.approx(1)
+    assert weights[8, 6] > 5 * weights[24, 4]
+    assert weights[24, 15] > 2 * weights[24, 4] and weights[24, 15] == pytest.approx(float(weights[24, 16]))

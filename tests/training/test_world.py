@@ -10,7 +10,18 @@ import pytest
 
 from cascade_app.training import captions, tokenizer
 from cascade_app.training.scenes import render
-from cascade_app.training.world import ATTRIBUTES, COLOURS, Icon, Landscape, describe, is_held_out, labels
+from cascade_app.training.stage_c import short_rows
+from cascade_app.training.world import (
+    ATTRIBUTES,
+    COLOURS,
+    ICON_COLOURS,
+    NEUTRAL_BACKGROUNDS,
+    Icon,
+    Landscape,
+    describe,
+    is_held_out,
+    labels,
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +115,10 @@ def test_a_caption_leaves_out_only_what_is_ordinary(scenes):
     for scene in scenes:
         for text in (captions.caption(scene, rng, explicit=0) for _ in range(4)):
             if isinstance(scene, Icon):
-                assert scene.position == "centre" or scene.position in text, text
+                words = text.replace(",", "").split()
+                assert scene.position == "centre" or scene.position in words, text
+                assert scene.background in words or scene.background in NEUTRAL_BACKGROUNDS, (text, scene)
+                assert scene.colour in words or scene.colour in ICON_COLOURS[scene.shape], (text, scene)
                 continue
             places = [p for p in (scene.object and scene.object_position, scene.body and scene.body_position) if p]
             for place in ("left", "right"):
@@ -118,6 +132,17 @@ def test_a_word_or_two_are_among_the_captions(scenes):
     short = {captions.caption(scene, rng, explicit=0) for scene in scenes for _ in range(10)}
     assert {"mountains", "sunset", "cactus", "circle"} <= short
     assert sum(captions.can_be_short(scene) for scene in scenes) > 40
+
+
+def test_the_few_icons_that_one_word_stands_for_are_drawn_as_often_as_the_others(scenes):
+    landscapes, icons, plain = short_rows(np.arange(len(scenes)))
+    assert all(isinstance(scenes[row], Landscape) for row in landscapes)
+    rng = random.Random(0)
+    for rows, bare in ((icons, False), (plain, True)):
+        for scene in (scenes[row] for row in rows):
+            words = {captions.caption(scene, rng, explicit=0) for _ in range(60)}
+            assert (scene.shape in words) is bare, (scene, words)
+    assert 0 < len(plain) < len(icons)
 
 
 def test_relations_are_drawn_as_said():
