@@ -189,10 +189,17 @@ def _residual_block(block: Any, x: Tensor, skip: Tensor | None) -> Tensor:
         hidden = torch.cat([hidden, skip], dim=-1)
     widen, _gelu, response_norm, _dropout, narrow = block.channelwise
     hidden = linear(widen, hidden, gelu=True)
-    # The squares' sum is torch.norm's result and several times faster on a CPU.
-    norm = (hidden * hidden).sum((1, 2), keepdim=True).sqrt_()
+    norm = _response(hidden)
     factor = (response_norm.gamma * norm).div_(norm.mean(dim=-1, keepdim=True).add_(_EPS)).add_(1)
     return linear(narrow, torch.addcmul(response_norm.beta, hidden, factor)).add_(x)
+
+
+def _response(hidden: Tensor) -> Tensor:
+    """Each channel's norm over the cells: (N, h, w, C) -> (N, 1, 1, C)."""
+    if hidden.dtype == torch.float16:  # squares above 65,504 are none: over thousands of cells, values of 5 are too many
+        return torch.linalg.vector_norm(hidden, dim=(1, 2), keepdim=True)
+    # The squares' sum is torch.norm's result and several times faster on a CPU.
+    return (hidden * hidden).sum((1, 2), keepdim=True).sqrt_()
 
 
 def _attention_block(block: Any, x: Tensor, keys_values: Tensor) -> Tensor:

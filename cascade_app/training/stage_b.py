@@ -46,8 +46,6 @@ CONDITION_NOISE = 0.15
 DETAIL = 6.0  # weight of a detail's latents, by how far they stand out of their surroundings
 DETAIL_CELLS = 9  # side of those surroundings, 4 px each
 DROPPED = 0.03
-# All the way, what it draws from true latents is 1.8 dB further off and float16 overflows; so far, neither, and as crisp.
-REFINED_SHARE = 0.6
 RESAMPLED = 0.6  # share of the square pictures whose condition is Stage C's own work, with `refine`
 
 
@@ -169,7 +167,7 @@ def main() -> None:
     data = Pictures(work, arguments.pictures)
     sample_path = work / "samples" / "stage_b.png"
     part = build(data, work, device, count=arguments.latents, refine=arguments.refine, sample_path=sample_path)
-    train_stage(part, work, arguments, kept={"decoder": "stage_b"}, refined_share=REFINED_SHARE)
+    train_stage(part, work, arguments, kept={"decoder": "stage_b"})
 
 
 if __name__ == "__main__":

@@ -214,31 +214,14 @@ def stage_parser(description: str | None, *, minutes: float, latents: int) -> ar
     return parser
 
 
-def train_stage(
-    part: Part, work: Path, arguments: argparse.Namespace, *, kept: dict[str, str], refined_share: float = 1.0
-) -> None:
-    """Run a stage's loop and keep its averages.
-
-    Args:
-        kept: module -> the name of its finished weights.
-        refined_share: with `--refine`, how far from the weights it began with towards the refined ones the kept ones lie
-            (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
-    """
+def train_stage(part: Part, work: Path, arguments: argparse.Namespace, *, kept: dict[str, str]) -> None:
+    """Run a stage's loop and keep its averages; `kept`: module -> the name of its finished weights."""
     state = work / "state" / (f"{part.name}_refined.pt" if arguments.refine else f"{part.name}.pt")
-    begun = {}
     if arguments.init_from or arguments.refine:
         for module, name in kept.items():
-            network = part.modules[module]
-            begun[module] = torch.load(work / "final" / f"{name}.pt", weights_only=True)
-            if isinstance(network, StableCascadeUNet):
-                begun[module] = grown(begun[module], network)
-            network.load_state_dict(begun[module])
+            network, begun = part.modules[module], torch.load(work / "final" / f"{name}.pt", weights_only=True)
+            network.load_state_dict(grown(begun, network) if isinstance(network, StableCascadeUNet) else begun)
     trainer = Trainer(part, state, Budget(arguments.minutes, arguments.steps), seed=arguments.seed + arguments.refine)
     trainer.run(sample_every_s=60 * arguments.sample_minutes)
     for module, name in kept.items():
-        weights = trainer.ema[module].state_dict()
-        if arguments.refine and refined_share < 1:
-            weights = {
-                key: torch.lerp(begun[module][key].to(value), value, refined_share) for key, value in weights.items()
-            }
-        save_final(work, name, weights)
+        save_final(work, name, trainer.ema[module].state_dict())

@@ -212,6 +212,16 @@ def test_16_bit_weights_stay_close_to_float32(dtype):
         assert (rounded - exact).norm() / exact.norm() < 0.03
 
 
+def test_a_response_whose_squares_no_float16_holds_is_still_one():
+    unet, conditioning, latents = prior_case()
+    with torch.no_grad():
+        unet.down_blocks[0][0].channelwise[0].weight.mul_(300)
+    exact = predict(unet, latents, 1, prepare(unet, conditioning, ratios=RATIOS, size=latents.shape[-2:]))
+    unet = unet.half()
+    rounded = predict(unet, latents, 1, prepare(unet, conditioning, ratios=RATIOS, size=latents.shape[-2:]))
+    assert (rounded - exact).norm() / exact.norm() < 0.03
+
+
 def test_timestep_embedding_is_the_networks_own():
     unet = small_prior()
     ratios = torch.rand(50)
