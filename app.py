@@ -13,9 +13,11 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from cascade_app import stubs
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from cascade_app.serving.stopping import Stopping
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LOOK_UP_S = 0.2
 _log = logging.getLogger("cascade_app.app")
 
 
@@ -116,7 +119,7 @@ def serve(settings: Settings, temporary: Temporary) -> int:
     print(f"Cascade Studio is at {address}", flush=True)
     backend.start()
     sweeping = every(SWEEP_S, temporary.sweep, gallery.clear_abandoned), every(unread.SWEEP_S, unread.Unread(blocks).sweep)
-    stop.wait()
+    stop()
     for swept in sweeping:
         swept.set()
     end(backend, blocks)
@@ -196,17 +199,31 @@ def hosted(settings: Settings) -> Settings:
     return replace(settings, host=os.environ.get("GRADIO_SERVER_NAME") or "0.0.0.0")
 
 
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
+def _stop_on_signals() -> Callable[[], int]:
+    """From now on a signal ends the server in order; what is returned waits for one.
 
-    def asked(number: int, _frame: object) -> None:
-        if stop.is_set():  # a second time: at once
+    Not by a threading.Event: its lock is held for a moment where it is waited for, and a handler that runs just then waits for
+    that lock in the very thread that holds it, for ever. Nor without looking up: a signal that comes just before the wait is
+    noted, and Python runs its handler when the wait is over.
+    """
+    asked: SimpleQueue[int] = SimpleQueue()  # may be put into from within itself
+    begun: list[int] = []
+
+    def ask(number: int, _frame: object) -> None:
+        if begun:  # a second time: at once
             os._exit(128 + number)
-        stop.set()
+        begun.append(number)
+        asked.put(number)
 
     for number in SIGNALS:
-        signal.signal(number, asked)
-    return stop
+        signal.signal(number, ask)
+
+    def wait() -> int:
+        while True:
+            with suppress(Empty):
+                return asked.get(timeout=LOOK_UP_S)
+
+    return wait
 
 
 def _refuse(sentence: str) -> int:

@@ -58,8 +58,39 @@ def test_everyone_is_told_and_nothing_half_is_left(server):
     gallery.close()
 
 
+def test_a_signal_is_heard_whatever_the_server_does_just_then():
+    """Also at the moment in which it begins to wait for one: 400 of them, at any time, while other threads hold it up."""
+    script = """
+import os, random, signal, sys, threading, time
+import app
+
+def spin():
+    while True:
+        sum(range(50))
+
+def send():
+    time.sleep(random.random() * 2e-3)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+sys.setswitchinterval(1e-5)
+for _ in range(2):
+    threading.Thread(target=spin, daemon=True).start()
+for _ in range(400):
+    stop = app._stop_on_signals()
+    threading.Thread(target=send, daemon=True).start()
+    stop()
+print("heard", flush=True)
+os._exit(0)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.communicate(timeout=120)[0].strip() == "heard"
+    finally:
+        process.kill()
+
+
 def test_a_second_signal_ends_it_at_once():
-    script = "import app, threading; stop = app._stop_on_signals(); print('on', flush=True); stop.wait(); " \
+    script = "import app, threading; stop = app._stop_on_signals(); print('on', flush=True); stop(); " \
         "print('stopping', flush=True); threading.Event().wait()"  # fmt: skip
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for word in ("on", "stopping"):
