@@ -22,9 +22,7 @@ from cascade_app.serving.backend import Backend, BackendStatus
 from cascade_app.work import WHOLE, Work
 
 GRACE_S = 5.0  # for what runs to finish by itself
-# For the last words to be sent: on a machine that is busy, or while torch is being imported, a second was too short once, and
-# both of those who waited were cut off.
-TELL_S = 3.0
+TELL_S = 3.0  # for the last words to be sent; while torch is being imported they wait
 CLOSE_S = 10.0  # in all, until the process ends; service managers kill what takes longer
 SENTENCE = "The server is being shut down; what was finished is kept. Try again in a minute."
 
