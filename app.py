@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cascade_app.serving.stopping import Stopping
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-LOOK_UP_S = 0.2
+LOOK_UP_S = 0.2  # how late a signal may be heard that came just before the wait for it
 _log = logging.getLogger("cascade_app.app")
 
 

@@ -1,4 +1,4 @@
-"""Keeps Gradio from making its components' type stubs again at every import: half of the time that importing it takes.
+"""Keeps Gradio from making its components' type stubs again at every import: over a third of the time that importing it takes.
 
 For each of its some hundred components Gradio parses the source, fills a template and compares the result with the
 `.pyi` file beside it. The stubs serve editors alone and come with the package.

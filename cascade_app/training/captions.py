@@ -225,8 +225,19 @@ def can_be_short(scene: Scene) -> bool:
 
 def is_plain(icon: Icon) -> bool:
     """Whether the shape's name alone says what is to be seen: a single one, of a natural colour, on a neutral background."""
-    single = icon.relation is None and icon.position == "centre"
-    return single and icon.colour in ICON_COLOURS[icon.shape] and icon.background in NEUTRAL_BACKGROUNDS
+    return _is_single(icon) and _is_natural(icon) and _is_neutral(icon)
+
+
+def _is_single(icon: Icon) -> bool:
+    return icon.relation is None and icon.position == "centre"
+
+
+def _is_natural(icon: Icon) -> bool:
+    return icon.colour in ICON_COLOURS[icon.shape]
+
+
+def _is_neutral(icon: Icon) -> bool:
+    return icon.background in NEUTRAL_BACKGROUNDS
 
 
 def _sentence(scene: Landscape, rng: random.Random | None, said: dict[str, bool]) -> str:
@@ -282,15 +293,14 @@ def _tags(scene: Landscape, rng: random.Random, said: dict[str, bool]) -> str:
 
 def _few_icon_words(scene: Icon, rng: random.Random) -> str | None:
     """A background nobody names is white, grey or black, a colour nobody names the shape's natural one."""
-    if scene.relation is not None or scene.position != "centre":
+    if not _is_single(scene):
         return None
-    natural, neutral = scene.colour in ICON_COLOURS[scene.shape], scene.background in NEUTRAL_BACKGROUNDS
     choices = []
-    if neutral:
+    if _is_neutral(scene):
         choices.append(f"{scene.colour} {_say(scene.shape, rng)}")
-    if neutral and natural:
+    if is_plain(scene):
         choices += [scene.shape] * 2
-    if natural and not neutral:
+    elif _is_natural(scene):
         choices += [f"{scene.background} background", scene.background]
     return rng.choice(choices) if choices else None
 

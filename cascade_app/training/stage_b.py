@@ -7,8 +7,8 @@ With --refine it goes on from the finished part and learns from Stage C's own la
 The network predicts x0, by absolute differences: where an edge may lie here or there their least is a crisp edge in the
 middle, while that of squares is a blurred one, and these pictures are all edges. What stands out of its surroundings weighs
 more: the median of a sky with a star somewhere is a sky without, and stars, birds and snow were not drawn at all. Edges stand
-out on both their sides alike and stay where they are. Its conditioning gets some noise, because
-Stage C's latents are never perfect, and is sometimes dropped. Text is not used: the pooled mapper stays zero.
+out on both their sides alike and stay where they are. Its conditioning gets some noise, because Stage C's latents are never
+perfect, and is sometimes dropped. Text is not used: the pooled mapper stays zero.
 """
 
 from __future__ import annotations
