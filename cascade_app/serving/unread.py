@@ -3,7 +3,7 @@
     messages    a run of the page leaves one an event, with a preview inside: megabytes. Where nobody has fetched any from one
                 sweep to the next, those of runs that were over by then go. An answer of the API, a message or two, is left to
                 wait for whoever comes back for it.
-    sessions    that Gradio makes for a call alone, with a copy of the page's settings of 240 KB, go once the call is over
+    sessions    that Gradio makes for a call alone go once the call is over
     elements    a session's own copies of them go once there are newer ones: some 40 a run, with what they showed
 
 Knows Gradio's queue and its sessions by the names of their fields, and nothing of what is in them.

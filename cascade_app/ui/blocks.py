@@ -31,7 +31,7 @@ from cascade_app.ui.settings_panel import build_settings_panel
 from cascade_app.ui.stage_panel import build_stage_panel
 from cascade_app.ui.system_panel import build_system_panel
 from cascade_app.ui.theme import studio_theme
-from cascade_app.ui.unchanged import Blocks, remember_signatures
+from cascade_app.ui.unchanged import Blocks
 from cascade_app.ui.variations_panel import build_variations_panel
 from cascade_app.ui.wiring import POLL_S, wire
 from cascade_app.wordbook import Wordbook
@@ -69,7 +69,6 @@ def build_ui(
         # Before the page's own functions, some of which are called the same: those then get other names.
         add_api(backend, gallery, page.form.spec, runs_at_once=runs, book=page.form.book)
         wire(page, blocks, runs_at_once=runs)
-    remember_signatures(blocks)
     # The engine's own queue decides who waits and who is refused (serving/fair.py); Gradio's holds what comes all at once.
     return blocks.queue(max_size=max(GRADIO_QUEUE, queue_size))
 

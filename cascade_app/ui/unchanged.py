@@ -3,21 +3,37 @@
 A handler names the elements that change; to Gradio every other output of its event then is one with an empty update, and for
 each of those it builds the component and describes it twice: with a dozen outputs some ten milliseconds of the server's one
 event loop, at every step of every run.
+
+A session, too, begins with a description of every element, and keeps one of what it changes: 240 KB and a fifth of the loop's
+time where many ask. Only Gradio's deep links are made of these, and the border refuses them.
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
 from typing import Any
 
 import gradio as gr
-from gradio.blocks import BlockFunction, convert_component_dict_to_list
+from gradio.blocks import BlockFunction, BlocksConfig, convert_component_dict_to_list
 from gradio.state_holder import SessionState
+
+
+class _Elements(BlocksConfig):
+    """What a page is made of. A session's copy of it describes nothing."""
+
+    def __copy__(self) -> BlocksConfig:
+        mine = super().__copy__()
+        mine.config_for_block = _undescribed
+        return mine
 
 
 class Blocks(gr.Blocks):
     """Gradio's, but for what is left as it is: that is told to the browser and not worked on."""
+
+    def __init__(self, *values: Any, **settings: Any) -> None:
+        super().__init__(*values, **settings)
+        begun, self.default_config = self.default_config, _Elements(self)
+        vars(self.default_config).update(vars(begun))
 
     async def postprocess_data(
         self, block_fn: BlockFunction, predictions: list | dict, state: SessionState | None
@@ -40,18 +56,8 @@ class Blocks(gr.Blocks):
         return told
 
 
-def remember_signatures(blocks: gr.Blocks) -> None:
-    """Have Python keep what the components' constructors take: Gradio asks anew for each component it describes.
-
-    A session begins with a description of the whole page, and half of the time for that went into these answers.
-    """
-    for kind in {type(one) for one in blocks.blocks.values()}:
-        for ancestor in kind.__mro__:
-            constructor = ancestor.__dict__.get("__init__")
-            while inspect.isfunction(constructor):
-                if not hasattr(constructor, "__signature__"):
-                    constructor.__signature__ = inspect.signature(constructor)  # what `inspect` looks for first
-                constructor = getattr(constructor, "__wrapped__", None)
+def _undescribed(*_block: Any) -> dict[str, Any]:
+    return {}
 
 
 def _is_skip(value: Any) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.context import Context
 from gradio.state_holder import SessionState
 
 from cascade_app.ui import unchanged
@@ -77,17 +77,21 @@ def test_a_handler_s_mistake_is_still_one(answer: Callable[[Outputs], Any]):
         told(unchanged.Blocks, answer, 4)
 
 
-def test_what_a_constructor_takes_is_looked_up_once_and_stays_the_same():
-    def signatures() -> list[Any]:
-        inner = gr.HTML.__init__.__wrapped__
-        return [inspect.getfullargspec(inner), *(inspect.signature(one.__init__) for one in gr.HTML.__mro__)]
+def test_a_session_describes_no_elements():
+    def described(kind: type[gr.Blocks]) -> list[dict]:
+        _told, _outputs, state = told(kind, lambda out: {out[0]: "b", out[1]: gr.update(value=3)}, 4)
+        return list(state.components)
 
-    with gr.Blocks() as blocks:
-        gr.HTML()
-    before = signatures()
-    unchanged.remember_signatures(blocks)
-    unchanged.remember_signatures(blocks)
-    assert signatures() == before
-    assert inspect.signature(gr.HTML.__init__) is inspect.signature(gr.HTML.__init__)
-    with blocks:
-        assert gr.HTML("b", elem_id="more").constructor_args["elem_id"] == "more"
+    assert described(gr.Blocks) and not described(unchanged.Blocks)
+
+
+def test_the_page_is_described_as_gradio_does():
+    def page(kind: type[gr.Blocks]) -> list[dict]:
+        Context.id = 0
+        with kind() as blocks:
+            gr.HTML("a")
+            gr.Slider(0, 9, value=1)
+        SessionState(blocks)
+        return blocks.get_config_file()["components"]
+
+    assert page(unchanged.Blocks) == page(gr.Blocks)
