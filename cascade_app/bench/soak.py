@@ -10,7 +10,8 @@ listen. When the time is up nobody asks again, and what was asked is waited for.
     announced, errors        refusals in a sentence that says what to wait for, and everything else, by kind
     memory                   of the server after the warm-up: how it grew, and whether it is flat
     fairness                 of the clients that behave, page and API each: the largest mean wait over the smallest and whether
-                             that is fair, and of all waits the 95th percentile over the median
+                             that is fair, and of all waits the 95th percentile over the median; without everyone's first, for
+                             which all ask at once: the first of those waits for nobody and the last for all
 
 What is flat and what is fair is defined in verdict.py; null where the run was too short to tell. Exits with 1, and says why,
 where an answer was lost, an error was not an announced one, the server did not end well, memory was not flat or waiting unfair.
@@ -67,7 +68,7 @@ class Load:
 
 @dataclass
 class Tally:
-    """What all clients saw. A wait is (client, kind, when it was asked, seconds)."""
+    """What all clients saw. A wait is (client, kind, seconds), in the order of the answers."""
 
     asked: int = 0
     answers: int = 0
@@ -75,11 +76,16 @@ class Tally:
     given_up: Counter = field(default_factory=Counter)
     announced: Counter = field(default_factory=Counter)
     errors: Counter = field(default_factory=Counter)
-    waits: list[tuple[int, str, float, float]] = field(default_factory=list)
+    waits: list[tuple[int, str, float]] = field(default_factory=list)
 
-    def waits_of(self, kind: str, *, since: float) -> list[tuple[int, float]]:
-        """(client, seconds) of what was asked after `since`."""
-        return [(client, seconds) for client, which, asked, seconds in self.waits if which == kind and asked >= since]
+    def later_waits(self, kind: str) -> list[tuple[int, float]]:
+        """(client, seconds) of all but each client's first."""
+        known, later = set(), []
+        for client, which, seconds in self.waits:
+            if which == kind and client in known:
+                later.append((client, seconds))
+            known.add(client)
+        return later
 
     def refused(self, sentence: str) -> None:
         told = " ".join(re.sub(r"\d+", "#", sentence).split())[:90] or "no sentence"
@@ -117,7 +123,7 @@ class Client:
             if outcome == "answered":
                 self.tally.answers += 1
                 if not self.manner:
-                    self.tally.waits.append((self.number, self.kind, asked, time.monotonic() - asked))
+                    self.tally.waits.append((self.number, self.kind, time.monotonic() - asked))
             elif outcome == "lost":
                 self.tally.lost.append(f"{self.kind} client {self.number}")
             elif outcome in BAD:
@@ -224,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--clients", type=int, default=200, help="at once (200)")
     parser.add_argument("--seconds", type=float, default=300, help="that they go on asking (300)")
     parser.add_argument("--drain", type=float, default=300, help="seconds at most to wait for the last answers (300)")
-    parser.add_argument("--warm-up", type=float, default=0.5, help="fraction of the time that does not count (0.5)")
+    parser.add_argument("--warm-up", type=float, default=0.5, help="fraction of the time in which memory does not count (0.5)")
     parser.add_argument("--checkpoint", default="pocket", help="a name or a folder in diffusers layout")
     parser.add_argument("--steps", type=measure.both_steps, default=(2, 1), help="of Stage C + of Stage B (2+1)")
     parser.add_argument("--size", type=measure.both_sides, default=None, help="WIDTHxHEIGHT in pixels; the checkpoint's own")
@@ -287,7 +293,7 @@ async def _visit(arguments: argparse.Namespace, process: subprocess.Popen, addre
         "given_up": dict(tally.given_up), "announced": dict(tally.announced), "errors": dict(tally.errors),
         "pictures_per_min": measure.rounded(60 * tally.answers / took_s), "took_s": measure.rounded(took_s),
         "memory": verdict.memory([one for one in samples if warm <= one[0] <= until]),
-        "fairness": {kind: verdict.fairness(tally.waits_of(kind, since=warm)) for kind in ("page", "api")},
+        "fairness": {kind: verdict.fairness(tally.later_waits(kind)) for kind in ("page", "api")},
     }  # fmt: skip
 
 

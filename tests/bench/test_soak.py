@@ -52,6 +52,12 @@ def test_a_short_soak(quick, capsys):
         assert result["fairness"][kind]["largest_over_smallest"] >= 1 <= result["fairness"][kind]["p95_over_median"]
 
 
+def test_everyone_s_first_wait_is_left_out():
+    waits = [(1, "page", 9.0), (2, "api", 8.0), (1, "page", 2.0), (2, "api", 3.0), (3, "page", 1.0), (1, "page", 4.0)]
+    tally = soak.Tally(waits=waits)
+    assert tally.later_waits("page") == [(1, 2.0), (1, 4.0)] and tally.later_waits("api") == [(2, 3.0)]
+
+
 def test_a_soak_whose_first_picture_is_refused_says_so(quick):
     with pytest.raises(RuntimeError, match="no first picture"):
         soak.main(["--clients", "1", "--seconds", "1", "--size", "9000x9000"])
