@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -56,6 +57,9 @@ def main() -> int:
     # Else Gradio tabulates its last 10,000 events anew after every one, for a page of numbers that is closed here.
     os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**9)
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # Gradio imports it before and after every call; where it is not there, Python would search all folders for it each time.
+    if find_spec("matplotlib") is None:
+        sys.modules["matplotlib"] = None  # type: ignore[assignment]
     for number in SIGNALS:  # until there is something to end in order
         signal.signal(number, lambda *_: sys.exit(0))
     try:

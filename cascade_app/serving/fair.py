@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 
 from cascade_app.errors import Busy, CascadeError, OverLimit, TookTooLong
 from cascade_app.events import Event, Finished, StepDone, Waiting
@@ -30,10 +31,12 @@ from cascade_app.serving.line import Line
 from cascade_app.serving.quotas import ADDRESS_SHARE, Allowance, Quotas, duration, visitor_key
 from cascade_app.work import WHOLE, Work
 
-TICK_S = 0.25  # how often those who wait look whether they still do
 NEAR = 8  # how many at the front are told of every change
+# How often those look whether they still wait, and the others.
+NEAR_TICK_S, FAR_TICK_S = 0.25, 1.0
 # How often those are told, and the others: only then can a closed page be noticed, and each time costs the page an update.
-NEAR_PULSE_S, FAR_PULSE_S = 1.0, 4.0
+NEAR_PULSE_S, FAR_PULSE_S, MOST_PULSE_S = 1.0, 4.0, 8.0
+PULSES_PER_S = 25  # of the others, all together: a long queue is told more rarely, rather than slowly
 LATELY_S = 10.0  # who has asked within it still listens
 GONE_S = 120.0  # who has not within it has left
 STALL_S = 30.0  # how long the engine stands still for one who does not ask for the next event
@@ -54,6 +57,7 @@ class _Ticket:
     caller: Caller
     whose: str
     units: float  # of work, see `_units`
+    changed: threading.Condition  # notified when there may be something to do or to tell
     asked_s: float
     begun_s: float | None = None  # when the engine began with it
     left_s: float | None = None  # what the engine said was left, at `asked_s`
@@ -89,13 +93,13 @@ class Fair(Around):
         self._line: Line[_Ticket] = Line()
         self._working: list[_Ticket] = []
         self._pace_s: float | None = None  # seconds a unit of work
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
 
     def generate(self, request: GenerationRequest, work: Work = WHOLE) -> Iterator[Event]:
         return self._run(current(), request, work)
 
     def load(self) -> Load:
-        with self._changed:
+        with self._lock:
             return Load(len(self._line), len(self._working), self._size)
 
     # --- a run ---
@@ -105,7 +109,7 @@ class Fair(Around):
         self._quotas.check(plan)
         self._room()
         take_back = self._quotas.take(caller, len(plan.seeds))
-        ticket = _Ticket(caller, visitor_key(caller), _units(plan), self._clock())
+        ticket = _Ticket(caller, visitor_key(caller), _units(plan), threading.Condition(self._lock), self._clock())
         try:
             self._join(ticket)
             yield from self._wait(ticket)
@@ -117,11 +121,11 @@ class Fair(Around):
                 take_back()
 
     def _join(self, ticket: _Ticket) -> None:
-        with self._changed:
+        with self._lock:
             self._forget()
             self._refuse_if_full(ticket)
             self._line.join(ticket)
-            self._changed.notify_all()
+            self._wake()
 
     def _refuse_if_full(self, ticket: _Ticket) -> None:
         if not len(self._line) and len(self._working) < self._lanes:
@@ -149,7 +153,7 @@ class Fair(Around):
         """Until the engine is the ticket's."""
         told, until_s = (-1, -1), self._clock()
         while True:
-            with self._changed:
+            with self._lock:
                 while True:
                     ticket.asked_s = self._clock()
                     if self._takes(ticket):
@@ -158,11 +162,19 @@ class Fair(Around):
                     moved = before < NEAR and told != (before, of)
                     if moved or ticket.asked_s >= until_s or ticket.caller.gone():
                         break
-                    self._changed.wait(TICK_S)
-                told, until_s = (before, of), ticket.asked_s + (NEAR_PULSE_S if before < NEAR else FAR_PULSE_S)
+                    ticket.changed.wait(NEAR_TICK_S if before < NEAR else FAR_TICK_S)
+                told, until_s = (before, of), ticket.asked_s + _pulse_s(before, of)
                 place = self._place(ticket)
             self._take_back()
             yield place
+
+    def _wake(self) -> None:
+        """Whose turn it may be, and who is told of every change. To wake all takes a long queue more time than its runs."""
+        front = {id(one): one for one in islice(self._line, NEAR)}
+        if (first := self._line.first(self._listens)) is not None:
+            front[id(first)] = first
+        for one in front.values():
+            one.changed.notify()
 
     def _takes(self, ticket: _Ticket) -> bool:
         """Whether it is the ticket's turn, which it then takes."""
@@ -172,7 +184,7 @@ class Fair(Around):
             return False
         self._line.serve(ticket)
         self._working.append(ticket)
-        self._changed.notify_all()
+        self._wake()
         return True
 
     def _work(self, ticket: _Ticket, events: Iterator[Event]) -> Iterator[Event]:
@@ -212,11 +224,11 @@ class Fair(Around):
         try:
             close()  # before the next one begins
         finally:
-            with self._changed:
+            with self._lock:
                 self._line.leave(ticket)
                 if ticket in self._working:
                     self._working.remove(ticket)
-                self._changed.notify_all()
+                self._wake()
 
     # --- those who do not ask any more ---
 
@@ -238,7 +250,7 @@ class Fair(Around):
 
     def _take_back(self) -> None:
         """End the runs at work that stall: between two events, where nobody is inside one."""
-        with self._changed:
+        with self._lock:
             working = list(self._working)
         for ticket in working:
             if ticket.step.acquire(blocking=False):
@@ -275,6 +287,11 @@ class Fair(Around):
         """When the first of `waiting` has its turn."""
         until_s = next((self._until(one) for one in waiting), None)
         return "a minute" if until_s is None else duration(until_s)
+
+
+def _pulse_s(before: int, of: int) -> float:
+    """Seconds until the one behind `before` of `of` is told its place again."""
+    return NEAR_PULSE_S if before < NEAR else min(max(FAR_PULSE_S, of / PULSES_PER_S), MOST_PULSE_S)
 
 
 def _units(plan: GenerationPlan) -> float:

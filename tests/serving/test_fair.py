@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -340,6 +341,35 @@ def test_many_threads_and_never_two_at_work():
         thread.join()
     assert done == [Finished({})] * 200
     assert backend.load() == fair.Load(0, 0, 1000)
+
+
+def test_whoever_listens_is_woken_however_far_behind_those_who_do_not(monkeypatch):
+    monkeypatch.setattr(fair, "FAR_TICK_S", 3600.0)
+    studio = Studio(size=2 * fair.NEAR)
+    working = studio.ask("at work")
+    next(working)
+    silent = [studio.ask(f"silent {number}") for number in range(fair.NEAR + 1)]
+    for one in silent:
+        next(one)
+    studio.clock.now += fair.LATELY_S + 1
+    caller, begun = Caller("listens"), threading.Event()
+
+    def listen() -> None:
+        for event in asked_by(caller, studio.fair).generate(GenerationRequest(prompt="listens", seed=1)):
+            if isinstance(event, Notice):
+                begun.set()
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    while studio.fair.load().waiting <= len(silent):
+        time.sleep(0.01)
+    working.close()
+    assert begun.wait(60)
+
+
+def test_a_long_queue_is_told_more_rarely():
+    assert [fair._pulse_s(0, 200), fair._pulse_s(50, 100), fair._pulse_s(50, 150), fair._pulse_s(50, 10_000)] == [1, 4, 6, 8]
+    assert fair.MOST_PULSE_S < fair.LATELY_S, "or whoever waits would be taken for gone"
 
 
 def test_ordinals():
