@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,9 +15,9 @@ NAMES = tuple(ATTRIBUTES)
 SIZES = tuple(len(values) for values in ATTRIBUTES.values())
 
 
-def label_table(count: int) -> np.ndarray:
-    """Labels of the first `count` training scenes, (count, attributes) int64; -1 where one does not apply."""
-    return np.array([list(labels(describe(i)).values()) for i in range(count)], dtype=np.int64)
+def label_table(indices: Iterable[int]) -> np.ndarray:
+    """Labels of these training scenes, (N, attributes) int64; -1 where one does not apply."""
+    return np.array([list(labels(describe(int(i))).values()) for i in indices], dtype=np.int64)
 
 
 class AttributeHead(nn.Module):

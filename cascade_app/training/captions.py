@@ -228,6 +228,13 @@ def is_plain(icon: Icon) -> bool:
     return _is_single(icon) and _is_natural(icon) and _is_neutral(icon)
 
 
+def is_one_word(scene: Scene) -> bool:
+    """Whether a single word can stand for this icon: the shape's name, or for a circle its colour."""
+    if not isinstance(scene, Icon):
+        return False
+    return is_plain(scene) or scene.shape == "circle" and _is_single(scene) and _is_neutral(scene)
+
+
 def _is_single(icon: Icon) -> bool:
     return icon.relation is None and icon.position == "centre"
 
@@ -292,16 +299,18 @@ def _tags(scene: Landscape, rng: random.Random, said: dict[str, bool]) -> str:
 
 
 def _few_icon_words(scene: Icon, rng: random.Random) -> str | None:
-    """A background nobody names is white, grey or black, a colour nobody names the shape's natural one."""
+    """A background nobody names is white, grey or black, a colour nobody names the shape's natural one, a shape a circle."""
     if not _is_single(scene):
         return None
     choices = []
     if _is_neutral(scene):
         choices.append(f"{scene.colour} {_say(scene.shape, rng)}")
+        if scene.shape == "circle":
+            choices.append(scene.colour)
     if is_plain(scene):
         choices += [scene.shape] * 2
     elif _is_natural(scene):
-        choices += [f"{scene.background} background", scene.background]
+        choices.append(f"{scene.background} background")
     return rng.choice(choices) if choices else None
 
 

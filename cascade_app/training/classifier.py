@@ -79,7 +79,7 @@ def build(data: Pictures, work: Path, device: torch.device, *, batch: int = 64) 
     model = Classifier().to(device, memory_format=torch.channels_last)
     small, indices = clip.small_pictures(data, work), data.indices[(6, 6)]
     others = held_out_small(work, count=max(16, data.count // 4))
-    table = np.concatenate([label_table(data.count)[indices], held_out_table(len(others))])
+    table = np.concatenate([label_table(indices), held_out_table(len(others))])
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         # The held-out combinations too: a judge that has never seen them would not believe its eyes.

@@ -134,7 +134,7 @@ def build(data: Pictures, work: Path, device: torch.device, *, batch: int = 96) 
         "image_reader": AttributeHead(PROJECTION).to(device),
         "scale": Scale().to(device),
     }
-    table = torch.from_numpy(label_table(data.count))
+    table = torch.from_numpy(label_table(range(data.count)))
     small, indices = small_pictures(data, work), data.indices[(6, 6)]
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:

@@ -70,7 +70,7 @@ def build(data: Pictures, device: torch.device, *, batch: int = 12, sample_path:
         "previewer": Previewer(PREVIEWER_WIDTHS).to(device, memory_format=torch.channels_last),
         "reader": LatentReader().to(device),
     }
-    table = torch.from_numpy(label_table(data.count))
+    table = torch.from_numpy(label_table(range(data.count)))
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         picked = data.pick(rng, batch)

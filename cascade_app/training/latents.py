@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cascade_app.training.data import SHAPES, Pictures, indices_of, picture_size_px, to_tensor
+from cascade_app.training.data import SHAPES, SQUARE, Pictures, indices_of, picture_size_px, to_tensor
 from cascade_app.training.loop import autocast, pick_device
 from cascade_app.training.scenes import render
 from cascade_app.training.workdir import add_work_dir_argument, work_dir
@@ -29,13 +30,25 @@ def fingerprint(module: nn.Module) -> str:
 
 
 class LatentCache:
-    """float16 latents of the first `count` pictures by shape, in files of one shape each."""
+    """float16 latents of the first `count` pictures by shape, in files of one shape each.
 
-    def __init__(self, work: Path, kind: str, network: nn.Module, *, data: Pictures, count: int, device: torch.device):
+    `more`: indices of further pictures, which are square whatever their index says; their rows come after the others.
+    """
+
+    def __init__(
+        self, work: Path, kind: str, network: nn.Module, *, data: Pictures, count: int, device: torch.device,
+        more: Sequence[int] = (),
+    ):  # fmt: skip
         self.kind, self.network, self.data, self.count, self.device = kind, network, data, count, device
         self.folder = work / "latents" / f"{kind}-{fingerprint(network)}-{count}"
         self.indices = {shape: indices_of(shape, count) for shape in SHAPES}
-        self.arrays = {shape: self._load(shape) for shape in SHAPES if len(self.indices[shape])}
+        names = {shape: f"{shape[0]}x{shape[1]}" for shape in SHAPES if len(self.indices[shape])}
+        self.arrays = {shape: self._load(name, self.indices[shape], shape) for shape, name in names.items()}
+        if len(more):
+            added = np.asarray(more)
+            name = f"more-{hashlib.sha256(added.tobytes()).hexdigest()[:10]}"
+            self.arrays[SQUARE] = np.concatenate([self.arrays[SQUARE], self._load(name, added, SQUARE)])
+            self.indices[SQUARE] = np.concatenate([self.indices[SQUARE], added])
 
     def _encode(self, pictures: Tensor, shape: tuple[int, int]) -> Tensor:
         with torch.no_grad(), autocast(self.device):
@@ -43,14 +56,13 @@ class LatentCache:
                 return self.network.encode(pictures.to(self.device)).latents
             return self.network(pictures.to(self.device), shape)
 
-    def _load(self, shape: tuple[int, int]) -> np.ndarray:
-        path = self.folder / f"{shape[0]}x{shape[1]}.npy"
+    def _load(self, name: str, indices: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        path = self.folder / f"{name}.npy"
         if path.exists():
             return np.load(path, mmap_mode="r")
         self.folder.mkdir(parents=True, exist_ok=True)
         height, width = picture_size_px(shape)
         size = (4, height // 4, width // 4) if self.kind == "vqgan" else (16, *shape)
-        indices = self.indices[shape]
         result = np.empty((len(indices), *size), dtype=np.float16)
         drawn = int((indices < self.data.count).sum())
         for start in range(0, len(indices), 32):

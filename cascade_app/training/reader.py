@@ -29,7 +29,7 @@ NOISE = 0.4  # up to this much, so that its gradient on uncertain guesses points
 def build(data: Pictures, work: Path, device: torch.device, *, batch: int = 128) -> Part:
     encoder, _ = encoders.load(work, device)
     latents = LatentCache(work, "encoder", encoder, data=data, count=data.count, device=device)
-    table = torch.from_numpy(label_table(data.count))
+    table = torch.from_numpy(label_table(range(data.count)))
     reader = LatentReader(hidden=HIDDEN).to(device)
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:

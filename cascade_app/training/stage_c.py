@@ -7,6 +7,10 @@ reader that the encoder was trained with, so that what the words say weighs more
 Conditioning is drawn a sample: mostly a caption; sometimes a picture's CLIP embedding with or without one; sometimes
 nothing, which is what guidance moves away from. The text tower keeps facing the (fixed) image tower through a small
 contrastive loss.
+
+With --refine, what its guesses look like counts too: in latents all errors of a size are alike, to an eye a dented sun
+is worse than a paler sky. (Losses on decoded features: Berrada et al. 2024, "Boosting Latent Diffusion with Perceptual
+Objectives".)
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from cascade_app.training import clip
 from cascade_app.training import encoder as encoders
 from cascade_app.training import reader as readers
 from cascade_app.training.attributes import AttributeHead, attribute_loss, label_table
-from cascade_app.training.captions import can_be_short, is_plain
+from cascade_app.training.captions import can_be_short, is_one_word, is_plain
 from cascade_app.training.data import Pictures
 from cascade_app.training.export import unpack
 from cascade_app.training.latents import LatentCache, fingerprint
@@ -40,7 +44,7 @@ from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import to_bytes
 from cascade_app.training.unets import PRIOR, new_schedule, new_unet, stage_parser, train_stage
 from cascade_app.training.workdir import work_dir
-from cascade_app.training.world import ATTRIBUTES, Icon
+from cascade_app.training.world import ATTRIBUTES, Icon, describe
 
 # Weights of the attributes read from x0 and from the pooled text. The sun's place is three per cent of a latent's variance
 # and drowns in the outlines of hills: at 0.2 it was still at chance after 5,000 steps, though the text tower knew it.
@@ -51,9 +55,14 @@ TEXT_READING_LATER = 0.02
 # Share of captions that name every attribute; later half, as people write.
 EXPLICIT, EXPLICIT_LATER = 0.85, 0.5
 MORE_ICONS = 0.25  # share of samples that are replaced by icons: their shapes are learnt last
-MORE_SHORT = 0.15  # share that is replaced, when refining, by scenes which a word or two can stand for
+ONE_WORD = 1500  # icons drawn besides, when refining, for which one word can stand: by chance there are 5 in 1,000 pictures
+MORE_SHORT = 0.2  # share that is replaced, when refining, by scenes which a word or two can stand for
 # Upper borders of the share of samples that get: nothing; a picture; a picture and a caption. The rest get a caption.
 NOTHING, PICTURE, BOTH = 0.10, 0.18, 0.24
+LOOKS = 20.0  # weight of the previews' absolute differences
+# Above this ratio it is open what the picture will show, and the nearest picture to all of them is none of them.
+LOOKED_BELOW = 0.65
+LOOKED = 6  # samples a step that are looked at: each costs as much as two of the network's own
 SHOW_PROMPTS = (
     "a white lighthouse on a rock in a blue sea at sunset",
     "a red sun over blue mountains",
@@ -92,6 +101,16 @@ def image_embeddings(data: Pictures, work: Path, image_encoder: nn.Module, devic
     return torch.cat(parts)
 
 
+def one_word_indices(start: int, wanted: int) -> list[int]:
+    """The first `wanted` training scenes from `start` on that are icons for which one word can stand."""
+    found: list[int] = []
+    while len(found) < wanted:
+        if is_one_word(describe(start)):
+            found.append(start)
+        start += 1
+    return found
+
+
 def short_rows(indices: np.ndarray) -> list[np.ndarray]:
     """The rows of scenes which a word or two can stand for, in kinds that are drawn alike: landscapes, icons, and plain icons.
 
@@ -103,6 +122,16 @@ def short_rows(indices: np.ndarray) -> list[np.ndarray]:
         if can_be_short(scene):
             kinds[isinstance(scene, Icon) and 1 + is_plain(scene)].append(row)
     return [np.array(rows) for rows in kinds if rows]
+
+
+def look_loss(previewer: nn.Module, guess: Tensor, x0: Tensor, ratios: Tensor) -> Tensor:
+    """How far the previews of some guesses (B, 16, h, w) are from those of `x0`, edges first; 0 where none is judged."""
+    rows = torch.nonzero(ratios < LOOKED_BELOW)[:LOOKED, 0]
+    if not len(rows):
+        return guess.new_zeros(())
+    with torch.no_grad():
+        wanted = previewer(x0[rows]).float()
+    return ((previewer(guess[rows]).float() - wanted).abs() * encoders.contrast_weight(wanted)).mean()
 
 
 @torch.no_grad()
@@ -150,18 +179,19 @@ def build(
 ) -> Part:
     tokenizer, text_encoder, image_encoder = clip.load(work, device)
     encoder, previewer = encoders.load(work, device)
-    targets = LatentCache(work, "encoder", encoder, data=data, count=count, device=device)
+    more = one_word_indices(count, ONE_WORD) if refine else ()
+    targets = LatentCache(work, "encoder", encoder, data=data, count=count, device=device, more=more)
     images = image_embeddings(data, work, image_encoder, device)
     schedule = new_schedule()
-    table, weights = torch.from_numpy(label_table(count)), BucketWeights()
+    tables, weights = {shape: label_table(indices) for shape, indices in targets.indices.items()}, BucketWeights()
     modules = {
         "prior": new_unet(PRIOR).to(device).train(),
         "text_encoder": text_encoder.train(),
         "text_reader": AttributeHead(clip.PROJECTION).to(device),
     }
     scale, reader = torch.tensor(20.0), readers.load(work, device)
-    background = table[:, list(ATTRIBUTES).index("background")].numpy()
-    icons = {shape: np.flatnonzero(background[rows] >= 0) for shape, rows in targets.indices.items()}
+    background = list(ATTRIBUTES).index("background")
+    icons = {shape: np.flatnonzero(table[:, background] >= 0) for shape, table in tables.items() if len(table)}
     short = {shape: short_rows(indices) for shape, indices in (targets.indices if refine else {}).items()}
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -194,19 +224,23 @@ def build(
                 noisy, ratios, text.prompt_embeds_pooled, clip_text=text.prompt_embeds, clip_img=picture
             ).sample
             said = torch.tensor([bool(prompt) for prompt in prompts])
-            wanted = torch.where(said[:, None], table[indices], -1).to(device)
+            wanted = torch.where(said[:, None], torch.from_numpy(tables[shape][rows]), -1).to(device)
             pooled = text.prompt_embeds_pooled[:, 0]
             reading, accuracy = attribute_loss(modules["text_reader"](pooled), wanted)
         errors = ((guess.float() - x0) ** 2).mean(dim=(1, 2, 3))
         total = weights(errors, ratios) + (TEXT_READING_LATER if refine else TEXT_READING) * reading
-        shown_accuracy = 0.0
+        numbers = {"mse": float(errors.mean().detach()), "read": accuracy, "seen": 0.0}
         if reader is not None:
-            seen, shown_accuracy = attribute_loss(reader(guess.float()), wanted)
+            seen, numbers["seen"] = attribute_loss(reader(guess.float()), wanted)
             total = total + (READING_LATER if refine else READING) * seen
+        if refine:
+            with autocast(device):
+                look = look_loss(previewer, guess.float(), x0, ratios)
+            total, numbers["look"] = total + LOOKS * look, float(look.detach())
         facing = known & said
         if int(facing.sum()) > 4:
             total = total + 0.02 * clip.contrastive(pooled[facing], images[torch.from_numpy(rows)[facing]], scale)[0]
-        return total, {"mse": float(errors.mean().detach()), "read": accuracy, "seen": shown_accuracy}
+        return total, numbers
 
     def sample(ema: dict[str, nn.Module]) -> None:
         with autocast(device):

@@ -35,13 +35,13 @@ NATURAL_COLOURS = {
     "tent": ("orange", "yellow", "red", "green"),
     "balloon": ("red", "orange", "purple", "blue", "yellow", "pink"),
 }
-# What a shape looks like when nobody names its colour, and what it then lies on.
+# What a shape looks like when nobody names its colour (of two, Stage C drew the mean), and what it then lies on.
 ICON_COLOURS = {
-    "circle": ("red", "blue"),
-    "square": ("blue", "orange"),
-    "triangle": ("yellow", "orange"),
-    "star": ("yellow", "orange"),
-    "diamond": ("purple", "blue"),
+    "circle": ("red",),
+    "square": ("blue",),
+    "triangle": ("orange",),
+    "star": ("yellow",),
+    "diamond": ("purple",),
 }
 NEUTRAL_BACKGROUNDS = ("white", "grey", "black")
 # Objects that suit a terrain are drawn there more often; every other pairing still occurs.

@@ -10,7 +10,7 @@ import pytest
 
 from cascade_app.training import captions, tokenizer
 from cascade_app.training.scenes import render
-from cascade_app.training.stage_c import short_rows
+from cascade_app.training.stage_c import one_word_indices, short_rows
 from cascade_app.training.world import (
     ATTRIBUTES,
     COLOURS,
@@ -130,8 +130,29 @@ def test_a_caption_leaves_out_only_what_is_ordinary(scenes):
 def test_a_word_or_two_are_among_the_captions(scenes):
     rng = random.Random(0)
     short = {captions.caption(scene, rng, explicit=0) for scene in scenes for _ in range(10)}
-    assert {"mountains", "sunset", "cactus", "circle"} <= short
+    assert {"mountains", "sunset", "cactus"} <= short
     assert sum(captions.can_be_short(scene) for scene in scenes) > 40
+
+
+def test_a_single_word_is_the_name_of_a_shape_or_the_colour_of_a_circle():
+    rng = random.Random(0)
+    for shape in ICON_COLOURS:
+        for colour in COLOURS:
+            icon = Icon(0, "white" if colour != "white" else "black", shape, colour, "medium", "centre", None, None, None)
+            single = {text for text in (captions.caption(icon, rng, explicit=0) for _ in range(80)) if " " not in text}
+            natural = {shape} if colour in ICON_COLOURS[shape] else set()
+            assert single == natural | ({colour} if shape == "circle" else set())
+            assert captions.is_one_word(icon) is bool(single)
+            assert not captions.is_one_word(replace(icon, position="left"))
+            assert not captions.is_one_word(replace(icon, background="teal"))
+    assert not captions.is_one_word(next(scene for scene in map(describe, range(9)) if isinstance(scene, Landscape)))
+
+
+def test_more_icons_are_found_for_which_one_word_stands():
+    indices = one_word_indices(1000, 4)
+    assert indices == sorted(set(indices)) and indices[0] >= 1000
+    assert all(captions.is_one_word(describe(index)) for index in indices)
+    assert one_word_indices(indices[0] + 1, 3) == indices[1:]
 
 
 def test_the_few_icons_that_one_word_stands_for_are_drawn_as_often_as_the_others(scenes):
