@@ -40,17 +40,21 @@ def test_equal_parts_are_loaded_once(fresh, small_folder, tmp_path):
     assert second.prior is not first.prior and second.decoder is not first.decoder
 
 
-def test_shared_parts_still_run_under_every_placement(small_folder, tmp_path, ask, manager):
+def test_shared_parts_still_run_under_every_placement(small_folder, tmp_path, ask):
     from cascade_app.runtime.offload import Carrier
 
-    other = str(sibling(small_folder, tmp_path))
-    for placement in ("resident", "swap", "stream"):
+    def picture(card: PipelineManager, checkpoint: str) -> bytes:
+        return next(event for event in generate(card, ask(checkpoint=checkpoint)) if hasattr(event, "image")).image.tobytes()
+
+    def card(placement: str) -> PipelineManager:
         settings = Settings(device="cpu", dtype="float32", placement=placement)
-        card = PipelineManager(settings, carrier=Carrier(torch.device("cpu"), limit_bytes=10**12))
-        for checkpoint in (str(small_folder), other, str(small_folder)):
-            made = [event for event in generate(card, ask(checkpoint=checkpoint)) if hasattr(event, "image")]
-            expected = [event for event in generate(manager, ask(checkpoint=checkpoint)) if hasattr(event, "image")]
-            assert made[0].image.tobytes() == expected[0].image.tobytes()
+        return PipelineManager(settings, carrier=Carrier(torch.device("cpu"), limit_bytes=10**12))
+
+    checkpoints = [str(small_folder), str(sibling(small_folder, tmp_path)), str(small_folder)]
+    expected = [picture(card("resident"), checkpoint) for checkpoint in checkpoints]
+    for placement in ("resident", "swap", "stream"):
+        shared = card(placement)
+        assert [picture(shared, checkpoint) for checkpoint in checkpoints] == expected
 
 
 def test_the_least_recently_used_makes_room_but_never_the_one_in_use(fresh, small_folder, tmp_path, ask, monkeypatch):

@@ -31,6 +31,15 @@ def run(manager, request):
     return pictures, events
 
 
+def same(pictures, others) -> bool:
+    return all((a == b).all() for a, b in zip(pictures, others, strict=True))
+
+
+def alike(pictures, others) -> bool:
+    """Up to 1 of 255: on a CPU, what lies there packed rounds otherwise than what a card is given plain."""
+    return all(numpy.abs(a.astype(int) - b).max() <= 1 for a, b in zip(pictures, others, strict=True))
+
+
 @pytest.fixture(scope="module")
 def weights(manager, small_folder):
     """Bytes of each part in float32."""
@@ -42,11 +51,12 @@ def weights(manager, small_folder):
 @pytest.mark.parametrize("guided", [False, True])
 def test_the_picture_is_the_same_under_every_placement(manager, ask, placement, guided):
     request = ask(images=2, prior_guidance=4.0 if guided else 0, decoder_guidance=1.5 if guided else 0)
-    expected, _ = run(manager, request)
+    packed, _ = run(manager, request)
+    expected, _ = run(card("resident"), request)
     other = card(placement)
     for _ in range(2):  # the second run finds what the first left on the device
         pictures, events = run(other, request)
-        assert all((a == b).all() for a, b in zip(pictures, expected, strict=True))
+        assert same(pictures, expected) and alike(pictures, packed)
     assert (other.carrier.moved_bytes > 0) == (placement != "cpu")
     assert next(event for event in events if isinstance(event, RunStarted)).placement
 
@@ -156,9 +166,9 @@ def _predicted(manager, request) -> int:
 @pytest.mark.parametrize("stage", ["text_encoder", "prior", "decoder", "vqgan"])
 @pytest.mark.parametrize("moment", ["before", "middle"])
 @pytest.mark.parametrize("start", ["resident", "swap"])
-def test_running_out_of_memory_steps_down_and_the_picture_stays(manager, ask, monkeypatch, stage, moment, start):
+def test_running_out_of_memory_steps_down_and_the_picture_stays(ask, monkeypatch, stage, moment, start):
     request = ask(images=2, prompt=f"the sea {stage} {moment} {start}")
-    expected, _ = run(manager, request)
+    expected, _ = run(card("resident"), request)
     fallen = card("auto", PLENTY)
     if start == "swap":
         fallen.settings = Settings(device="cpu", dtype="float32", placement="swap")
@@ -167,7 +177,7 @@ def test_running_out_of_memory_steps_down_and_the_picture_stays(manager, ask, mo
     assert fault.raised == 1
     notices = [event.message for event in events if isinstance(event, Notice) and "ran out of memory" in event.message]
     assert len(notices) == 1
-    assert all((a == b).all() for a, b in zip(pictures, expected, strict=True))
+    assert same(pictures, expected)
     assert not fallen.turnstile.busy
 
 
@@ -253,4 +263,4 @@ def test_on_cuda_the_picture_is_the_same_under_every_placement(ask, placement):
     expected, _ = run(resident, request)
     for _ in range(3):
         pictures, _ = run(other, request)
-        assert all((a == b).all() for a, b in zip(pictures, expected, strict=True))
+        assert same(pictures, expected)
