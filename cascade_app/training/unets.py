@@ -211,17 +211,33 @@ def stage_parser(description: str | None, *, minutes: float, latents: int) -> ar
         action="store_true",
         help="go on from the finished part, on what is still wrong when both are trained",
     )
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        help="with --refine, of what was learnt, in the weights that are kept: the rest is what it began from (default 1)",
+    )
     return parser
+
+
+def blended(begun: dict[str, Tensor], refined: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights between those a run began with and those it ended with (Wortsman et al. 2022, "Robust fine-tuning of zero-shot
+    models"): a short run forgets a little of what it does not practise, and half-way back that is there again.
+    """
+    return {name: torch.lerp(begun[name], new, share) if new.is_floating_point() else new for name, new in refined.items()}
 
 
 def train_stage(part: Part, work: Path, arguments: argparse.Namespace, *, kept: dict[str, str]) -> None:
     """Run a stage's loop and keep its averages; `kept`: module -> the name of its finished weights."""
+    begun: dict[str, dict[str, Tensor]] = {}
     state = work / "state" / (f"{part.name}_refined.pt" if arguments.refine else f"{part.name}.pt")
     if arguments.init_from or arguments.refine:
         for module, name in kept.items():
-            network, begun = part.modules[module], torch.load(work / "final" / f"{name}.pt", weights_only=True)
-            network.load_state_dict(grown(begun, network) if isinstance(network, StableCascadeUNet) else begun)
+            network, weights = part.modules[module], torch.load(work / "final" / f"{name}.pt", weights_only=True)
+            network.load_state_dict(grown(weights, network) if isinstance(network, StableCascadeUNet) else weights)
+            begun[module] = {name: value.clone() for name, value in network.state_dict().items()}
     trainer = Trainer(part, state, Budget(arguments.minutes, arguments.steps), seed=arguments.seed + arguments.refine)
     trainer.run(sample_every_s=60 * arguments.sample_minutes)
     for module, name in kept.items():
-        save_final(work, name, trainer.ema[module].state_dict())
+        weights = trainer.ema[module].state_dict()
+        save_final(work, name, blended(begun[module], weights, arguments.share) if arguments.refine else weights)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cascade_app.training import stage_b
-from cascade_app.training.unets import DECODER, grown, new_unet
+from cascade_app.training.unets import DECODER, blended, grown, new_unet
 
 SMALLER = {
     **DECODER,
@@ -56,3 +56,12 @@ def test_what_stands_out_weighs_more_and_an_edge_the_same_on_both_sides():
     assert weights.mean() == pytest.approx(1)
     assert weights[8, 6] > 5 * weights[24, 4]
     assert weights[24, 15] > 2 * weights[24, 4] and weights[24, 15] == pytest.approx(float(weights[24, 16]))
+
+
+def test_what_is_kept_of_a_refining_run_lies_between_its_ends():
+    begun = {"weight": torch.zeros(3), "count": torch.tensor(4)}
+    refined = {"weight": torch.tensor([1.0, 2.0, -4.0]), "count": torch.tensor(9)}
+    assert torch.equal(blended(begun, refined, 0)["weight"], begun["weight"])
+    assert torch.equal(blended(begun, refined, 1)["weight"], refined["weight"])
+    half = blended(begun, refined, 0.5)
+    assert half["weight"].tolist() == [0.5, 1, -2] and half["count"] == 9
