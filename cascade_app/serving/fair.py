@@ -170,10 +170,7 @@ class Fair(Around):
 
     def _wake(self) -> None:
         """Whose turn it may be, and who is told of every change. To wake all takes a long queue more time than its runs."""
-        front = {id(one): one for one in islice(self._line, NEAR)}
-        if (first := self._line.first(self._listens)) is not None:
-            front[id(first)] = first
-        for one in front.values():
+        for one in {*islice(self._line, NEAR), self._line.first(self._listens)} - {None}:
             one.changed.notify()
 
     def _takes(self, ticket: _Ticket) -> bool:

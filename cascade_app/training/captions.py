@@ -230,9 +230,8 @@ def is_plain(icon: Icon) -> bool:
 
 def is_one_word(scene: Scene) -> bool:
     """Whether a single word can stand for this icon: the shape's name, or for a circle its colour."""
-    if not isinstance(scene, Icon):
-        return False
-    return is_plain(scene) or scene.shape == "circle" and _is_single(scene) and _is_neutral(scene)
+    alone = isinstance(scene, Icon) and _is_single(scene) and _is_neutral(scene)
+    return alone and (scene.shape == "circle" or _is_natural(scene))
 
 
 def _is_single(icon: Icon) -> bool:
