@@ -93,7 +93,7 @@ def run_decoder(
     yield from _run(decoder, conditioning, against, settings, generators, residency or Residency(), prepare)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def decode(vqgan: Any, latents: Tensor, *, rows: int = 0) -> Tensor:
     """Stage A: (B, 4, H/4, W/4) float32 latents to pictures (B, 3, H, W) float32 in [0, 1].
 
@@ -143,7 +143,7 @@ def _run(
     def guided(latents: Tensor, step: int, prepared: Prepared) -> Tensor:
         if not guidance.active(step, settings.steps):
             return predict(unet, latents, step - first, prepared, residency.need)
-        output = predict(unet, torch.cat([latents, latents]), step - first, prepared, residency.need)
+        output = predict(unet, latents, step - first, prepared, residency.need, times=2)
         return guidance.combine(output[: len(latents)], output[len(latents) :])
 
     def predicted(latents: Tensor, step: int) -> Tensor:

@@ -116,33 +116,38 @@ def prepare(
     return prepared
 
 
-@torch.no_grad()
-def predict(unet: Any, latents: Tensor, step: int, prepared: Prepared, need: Need = all_there) -> Tensor:
+@torch.inference_mode()  # at thousands of small operations a picture, what else autograd keeps account of is 5% of it
+def predict(
+    unet: Any, latents: Tensor, step: int, prepared: Prepared, need: Need = all_there, *, times: int = 1
+) -> Tensor:
     """The network's output for `latents` at `step` of the prepared run.
 
     Args:
-        latents: (N, C, h, w) float32, N at most the rows prepared: fewer use the first rows' conditioning.
+        latents: (N, C, h, w) float32.
         step: index into the prepared ratios.
         need: told each module before it is used.
+        times: under how many conditionings, N prepared rows each, one after another. What comes before the first of them is met
+            is the same for all and computed once. Where fewer rows are asked for than prepared, the first ones' are used.
 
     Returns:
-        (N, C, h, w) float32: noise, x0 or v, as the network was trained.
+        (N * times, C, h, w) float32: noise, x0 or v, as the network was trained.
     """
-    if prepared.replay is not None and len(latents) == prepared.rows:
-        return prepared.replay(latents, step)
+    rows = len(latents) * times
+    if prepared.replay is not None and rows == prepared.rows:
+        return prepared.replay(_rows(latents, rows), step)
     need(unet.embedding)
     x = unet.embedding(latents.to(unet.embedding[1].weight.dtype))
     if prepared.maps is not None:
-        x = x + prepared.maps[: x.shape[0]]
+        x = _rows(x, rows) + prepared.maps[:rows]
     skips: list[Tensor] = []
     for blocks, scale, mappers in zip(unet.down_blocks, unet.down_downscalers, unet.down_repeat_mappers, strict=True):
         need(scale)
-        x = _level(blocks, mappers, scale(x), None, step=step, prepared=prepared, need=need)
+        x = _level(blocks, mappers, scale(x), None, step=step, rows=rows, prepared=prepared, need=need)
         skips.append(x)
     x = skips.pop()  # the lowest level has no skip: the way up goes on from it
     skip = None
     for blocks, scale, mappers in zip(unet.up_blocks, unet.up_upscalers, unet.up_repeat_mappers, strict=True):
-        x = _level(blocks, mappers, x, skip, step=step, prepared=prepared, need=need)
+        x = _level(blocks, mappers, x, skip, step=step, rows=rows, prepared=prepared, need=need)
         need(scale)
         x = scale(x)
         skip = skips.pop() if skips else None
@@ -151,9 +156,12 @@ def predict(unet: Any, latents: Tensor, step: int, prepared: Prepared, need: Nee
 
 
 def _level(
-    blocks: Any, mappers: Any, x: Tensor, skip: Tensor | None, *, step: int, prepared: Prepared, need: Need
+    blocks: Any, mappers: Any, x: Tensor, skip: Tensor | None, *, step: int, rows: int, prepared: Prepared, need: Need
 ) -> Tensor:
-    """All blocks of a level, as often as it has repeat mappers, and once more. (N, C, h, w) here, (N, h, w, C) within."""
+    """All blocks of a level, as often as it has repeat mappers, and once more. (N, C, h, w) here, (N, h, w, C) within.
+
+    Where attention meets the conditioning, and at the latest behind the level, there are `rows` rows.
+    """
     if skip is not None:
         if x.shape[-2:] != skip.shape[-2:]:
             # An odd side lost a row on the way down.
@@ -168,13 +176,18 @@ def _level(
                 continue
             need(block)
             if block in prepared.keys_values:
-                x = _attention_block(block, x, prepared.keys_values[block])
+                x = _attention_block(block, x, prepared.keys_values[block][:rows])
             else:
                 x = _residual_block(block, x, skip if number == 0 else None)
         if repeat < len(mappers):
             need(mappers[repeat])
             x = mappers[repeat](x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    return x.permute(0, 3, 1, 2)
+    return _rows(x, rows).permute(0, 3, 1, 2)
+
+
+def _rows(x: Tensor, rows: int) -> Tensor:
+    """All of `x` one after another until there are so many rows."""
+    return x if len(x) == rows else x.repeat(rows // len(x), *[1] * (x.dim() - 1))
 
 
 def _normed(x: Tensor) -> Tensor:
@@ -203,20 +216,22 @@ def _response(hidden: Tensor) -> Tensor:
 
 
 def _attention_block(block: Any, x: Tensor, keys_values: Tensor) -> Tensor:
-    """Attention from each cell to the conditioning tokens, and with `self_attn` to all cells."""
-    attention, channels = block.attention, x.shape[-1]
+    """Attention from each cell to the conditioning tokens, and with `self_attn` to all cells.
+
+    `keys_values` may have more rows than `x`: what is made of the cells alone is then repeated.
+    """
+    attention, channels, rows = block.attention, x.shape[-1], len(keys_values)
     cells = _normed(x).flatten(1, 2)  # (N, h*w, C)
-    keys_values = keys_values[: len(x)]
     if block.self_attn:
-        projected = _queries_keys_values(attention, cells)
+        projected = _rows(_queries_keys_values(attention, cells), rows)
         query = projected.narrow(-1, 0, channels)
         keys_values = torch.cat([projected.narrow(-1, channels, 2 * channels), keys_values], dim=1)
     else:
-        query = linear(attention.to_q, cells)
+        query = _rows(linear(attention.to_q, cells), rows)
     query = query.unflatten(-1, (attention.heads, -1)).transpose(1, 2)  # (N, heads, h*w, head size)
     key, value = keys_values.unflatten(-1, (2, attention.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-    out = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(x.shape)
-    return linear(attention.to_out[0], out).add_(x)
+    out = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(rows, *x.shape[1:])
+    return linear(attention.to_out[0], out).add_(_rows(x, rows))
 
 
 def _queries_keys_values(attention: Any, tokens: Tensor) -> Tensor:

@@ -165,6 +165,24 @@ def test_walk_equals_forward_in_every_dtype_size_and_batch(packed, stage, sizes,
     assert_each_matters(tables, apart, NEAR[dtype], strength=300.0)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("stage", [0, 1])
+@torch.no_grad()
+def test_what_comes_before_the_conditioning_is_computed_once_for_all_rows_of_it(stage, packed):
+    unet, conditioning, latents = (prior_case, decoder_case)[stage](6)
+    latents = latents[:3]
+    if packed:
+        pack(unet)
+    prepared = prepare(unet, conditioning, ratios=RATIOS, size=latents.shape[-2:])
+    rows = []
+    first = unet.down_blocks[0][0]
+    first.depthwise.register_forward_pre_hook(lambda _module, given: rows.append(len(given[0])))
+    together = predict(unet, latents, 1, prepared, times=2)
+    assert rows == [6 if stage else 3]  # Stage B's first block already knows what it is conditioned on: its maps
+    torch.testing.assert_close(together, predict(unet, torch.cat([latents, latents]), 1, prepared), rtol=1e-4, atol=1e-5)
+    assert (together[:3] - together[3:]).abs().max() > 0.01
+
+
 @pytest.mark.parametrize("scale", [0.0, 1.0, 4.0])
 @pytest.mark.parametrize("case", [prior_case, decoder_case])
 @torch.no_grad()
@@ -172,17 +190,18 @@ def test_guidance_is_two_rows_where_it_is_on_and_one_where_it_is_off(case, scale
     unet, conditioning, latents = case(2)
     (prompt, negative), latents = halves(conditioning), latents[:1]
     guidance, rows = Guidance(scale), []
-    unet.embedding.register_forward_pre_hook(lambda _module, given: rows.append(len(given[0])))
+    for module in (unet.embedding, unet.clf):
+        module.register_forward_pre_hook(lambda _module, given: rows.append(len(given[0])))
     asked = conditioning if guidance.ever_active else prompt
     prepared = prepare(unet, asked, ratios=RATIOS, size=latents.shape[-2:])
 
     def walked() -> torch.Tensor:
         if not guidance.active(1, 3):
             return predict(unet, latents, 1, prepared)
-        return guidance.combine(*predict(unet, torch.cat([latents, latents]), 1, prepared).chunk(2))
+        return guidance.combine(*predict(unet, latents, 1, prepared, times=2).chunk(2))
 
     walked()
-    assert rows == [2 if scale > 1 else 1]
+    assert rows == [1, 2 if scale > 1 else 1]
     expected = forward(unet, prompt, latents, 1)
     if scale > 1:
         against = forward(unet, negative, latents, 1)
