@@ -107,10 +107,12 @@ def test_closing_frees_the_lock_wherever_it_happens(manager, ask, stop_after):
 
 def test_closing_stops_the_computing_within_a_step(manager, ask, monkeypatch):
     steps = []
-    monkeypatch.setattr(
-        "cascade_app.diffusion.stages.predict",
-        lambda unet, latents, step, prepared, need: steps.append(step) or torch.zeros_like(latents),
-    )
+
+    def counted(unet, latents, step, prepared, need, times=1):
+        steps.append(step)
+        return torch.zeros(len(latents) * times, *latents.shape[1:])
+
+    monkeypatch.setattr("cascade_app.diffusion.stages.predict", counted)
     run = generate(manager, ask(prior_steps=50))
     while not isinstance(next(run), StepDone):
         pass
@@ -163,10 +165,10 @@ def test_what_cannot_be_made_is_refused_before_anything_runs(manager, ask):
 
 @pytest.mark.parametrize("fault", [torch.OutOfMemoryError("no memory"), None])
 def test_a_failing_network_ends_in_a_sentence_and_a_free_lock(manager, ask, monkeypatch, fault):
-    def broken(unet, latents, step, prepared, need):
+    def broken(unet, latents, step, prepared, need, times=1):
         if fault:
             raise fault
-        return latents * float("nan")
+        return torch.full((len(latents) * times, *latents.shape[1:]), float("nan"))
 
     monkeypatch.setattr("cascade_app.diffusion.stages.predict", broken)
     with pytest.raises(RenderFailed, match="Memory ran out" if fault else "CASCADE_DTYPE"):

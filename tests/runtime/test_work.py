@@ -47,9 +47,9 @@ def network_calls(monkeypatch) -> list[int]:
     """Channels of what each network evaluation was given: 16 is Stage C, 4 Stage B."""
     calls = []
 
-    def counted(unet, latents, *rest):
+    def counted(unet, latents, *rest, **more):
         calls.append(latents.shape[1])
-        return predict(unet, latents, *rest)
+        return predict(unet, latents, *rest, **more)
 
     predict = stages.predict
     monkeypatch.setattr(stages, "predict", counted)
@@ -193,11 +193,11 @@ def test_memory_that_runs_out_in_a_sketch_changes_nothing(manager, ask, monkeypa
     expected = [one.record.negative for one in made(manager, ask(images=3), Work(sketch=True))]
     calls = []
 
-    def short(unet, latents, *rest):
+    def short(unet, latents, *rest, **more):
         calls.append(1)
         if len(calls) == 4:
             raise torch.OutOfMemoryError("no memory")
-        return predict(unet, latents, *rest)
+        return predict(unet, latents, *rest, **more)
 
     predict = stages.predict
     monkeypatch.setattr(stages, "predict", short)
