@@ -21,7 +21,7 @@ from cascade_app.training.data import Pictures, to_tensor
 from cascade_app.training.loop import Budget, Part, Trainer, part_parser, pick_device
 from cascade_app.training.scenes import render
 from cascade_app.training.stage_a import save_final
-from cascade_app.training.workdir import work_dir
+from cascade_app.training.workdir import keep, work_dir
 from cascade_app.training.world import describe, labels
 
 SIDE_PX = 64
@@ -70,8 +70,7 @@ def held_out_small(work: Path, count: int) -> np.ndarray:
     if not path.exists():
         pictures = [render(describe(_HELD_OUT_FROM + i, held_out=True)) for i in range(count)]
         small = [p.reshape(SIDE_PX, 4, SIDE_PX, 4, 3).mean(axis=(1, 3)).round().astype(np.uint8) for p in pictures]
-        np.save(path.with_suffix(".part.npy"), np.stack(small))
-        path.with_suffix(".part.npy").replace(path)
+        keep(path, np.stack(small))
     return np.load(path, mmap_mode="r")
 
 

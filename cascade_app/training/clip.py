@@ -30,7 +30,7 @@ from cascade_app.training.captions import caption
 from cascade_app.training.data import Pictures
 from cascade_app.training.loop import Budget, Part, Trainer, autocast, part_parser, pick_device
 from cascade_app.training.stage_a import save_final
-from cascade_app.training.workdir import work_dir
+from cascade_app.training.workdir import keep, work_dir
 from cascade_app.training.world import Scene, describe
 
 PROJECTION = 128
@@ -101,8 +101,7 @@ def small_pictures(data: Pictures, work: Path) -> np.ndarray:
         for start in range(0, len(data.indices[(6, 6)]), 256):
             pictures = data.rows((6, 6), start, start + 256).tensor()
             parts.append((functional.avg_pool2d(pictures, 4) * 255).round().byte().permute(0, 2, 3, 1).numpy())
-        np.save(path.with_suffix(".part.npy"), np.concatenate(parts))
-        path.with_suffix(".part.npy").replace(path)
+        keep(path, np.concatenate(parts))
     return np.load(path, mmap_mode="r")
 
 

@@ -18,6 +18,7 @@ from cascade_app.training.darkroom import Darkroom, Setting
 from cascade_app.training.data import SQUARE, Pictures
 from cascade_app.training.loop import autocast
 from cascade_app.training.resampled import LEAST, MOST, again
+from cascade_app.training.workdir import keep
 
 CONDITION_NOISE = 0.1  # up to this much, as Stage B was trained to bear
 BATCH = 16
@@ -48,8 +49,7 @@ class Developed:
                     latents = condition(start, self.room.encoder(pictures).float())
                     seeds = list(range(start, start + len(latents)))
                     made = self.room.stage_b(latents, [""] * len(latents), seeds, setting=Setting())
-                np.save(path.with_suffix(".part.npy"), made.half().cpu().numpy())
-                path.with_suffix(".part.npy").replace(path)
+                keep(path, made.half().cpu().numpy())
             parts.append(np.load(path))
         return np.concatenate(parts)[:count]
 

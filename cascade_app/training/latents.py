@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cascade_app.training.data import SHAPES, SQUARE, Pictures, indices_of, picture_size_px, to_tensor
 from cascade_app.training.loop import autocast, pick_device
 from cascade_app.training.scenes import render
-from cascade_app.training.workdir import add_work_dir_argument, work_dir
+from cascade_app.training.workdir import add_work_dir_argument, keep, work_dir
 from cascade_app.training.world import describe
 
 
@@ -72,9 +72,7 @@ class LatentCache:
             else:
                 pictures = to_tensor(np.stack([render(describe(int(i)), width, height) for i in indices[start:stop]]))
             result[start:stop] = self._encode(pictures, shape).float().cpu().numpy()
-        temporary = path.with_suffix(".part.npy")
-        np.save(temporary, result)
-        temporary.replace(path)
+        keep(path, result)
         return np.load(path, mmap_mode="r")
 
     def pick(self, rng: np.random.Generator, size: int, *, square: float = 0.75) -> tuple[tuple[int, int], np.ndarray]:
