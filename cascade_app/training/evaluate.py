@@ -26,6 +26,7 @@ from cascade_app.training.attributes import NAMES
 from cascade_app.training.captions import full_caption
 from cascade_app.training.darkroom import Darkroom, Setting
 from cascade_app.training.data import to_tensor
+from cascade_app.training.roundness import roundness
 from cascade_app.training.scenes import render
 from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import to_bytes
@@ -201,6 +202,26 @@ def day_and_night(room: Darkroom, judge, count: int) -> dict:
     return result
 
 
+def circles(room: Darkroom, count: int, sheets: Path | None) -> dict:
+    """How round single circles are, on pictures and on renders of the same scenes."""
+    scenes, index = [], 50_000_000
+    while len(scenes) < count:
+        scene = describe(index, held_out=True, kind="icon")
+        index += 1
+        if scene.shape == "circle" and scene.relation is None:
+            scenes.append(scene)
+    prompts = [full_caption(scene) for scene in scenes]
+    pictures, _ = room.pictures(prompts, list(range(count)))
+    if sheets:
+        contact_sheet(list(to_bytes(pictures)), sheets / "circles.png", titles=prompts)
+    made, drawn = [roundness(one) for one in to_bytes(pictures)], [roundness(render(scene)) for scene in scenes]
+    return {
+        "round": round(float(np.mean(made)), 3),
+        "worst_tenth": round(float(np.quantile(made, 0.1)), 3),
+        "renders": round(float(np.mean(drawn)), 3),
+    }
+
+
 def free_sheet(room: Darkroom, prompts: list[str], path: Path, *, columns: int = 8) -> Tensor:
     pictures, _ = room.pictures(prompts, list(range(100, 100 + len(prompts))))
     contact_sheet(list(to_bytes(pictures)), path, columns=columns, titles=prompts)
@@ -228,6 +249,7 @@ def evaluate(folder: Path, work: Path, *, count: int, sheets: Path | None) -> di
         "seconds_per_picture": lambda: seconds_per_picture(room),
         "guidance": lambda: guidance_sweep(room, judge, scenes[:few], sheets),
         "negative_prompt": lambda: negative_prompt(room, judge, max(24, few), sheets),
+        "circles": lambda: circles(room, few, sheets),
         "night_and_noon": lambda: day_and_night(room, judge, 8),
         "fewer": lambda: fewer_steps_and_bits(room, judge, scenes[:few], pictures[:few], folder),
     }
