@@ -22,7 +22,7 @@ from cascade_app.training.loop import Budget, Part, Trainer, part_parser, pick_d
 from cascade_app.training.scenes import render
 from cascade_app.training.stage_a import save_final
 from cascade_app.training.workdir import keep, work_dir
-from cascade_app.training.world import describe, labels
+from cascade_app.training.world import DATA_VERSION, describe, labels
 
 SIDE_PX = 64
 
@@ -66,7 +66,7 @@ def held_out_table(count: int) -> np.ndarray:
 
 def held_out_small(work: Path, count: int) -> np.ndarray:
     """Renders of held-out combinations at 64 px, (count, 64, 64, 3) uint8, kept on disk."""
-    path = work / f"small-held-out-{count}.npy"
+    path = work / f"small-held-out-v{DATA_VERSION}-{count}.npy"
     if not path.exists():
         pictures = [render(describe(_HELD_OUT_FROM + i, held_out=True)) for i in range(count)]
         small = [p.reshape(SIDE_PX, 4, SIDE_PX, 4, 3).mean(axis=(1, 3)).round().astype(np.uint8) for p in pictures]

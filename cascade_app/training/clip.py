@@ -31,7 +31,7 @@ from cascade_app.training.data import Pictures
 from cascade_app.training.loop import Budget, Part, Trainer, autocast, part_parser, pick_device
 from cascade_app.training.stage_a import save_final
 from cascade_app.training.workdir import keep, work_dir
-from cascade_app.training.world import Scene, describe
+from cascade_app.training.world import DATA_VERSION, Scene, describe
 
 PROJECTION = 128
 SIDE_PX = 64
@@ -95,7 +95,7 @@ def captions_of(indices: np.ndarray, rng: np.random.Generator, *, explicit: floa
 
 def small_pictures(data: Pictures, work: Path) -> np.ndarray:
     """The square pictures at 64 px, (N, 64, 64, 3) uint8, reduced once and kept."""
-    path = work / f"small-{data.count}.npy"
+    path = work / f"small-v{DATA_VERSION}-{data.count}.npy"
     if not path.exists():
         parts = []
         for start in range(0, len(data.indices[(6, 6)]), 256):

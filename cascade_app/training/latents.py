@@ -18,7 +18,7 @@ from cascade_app.training.data import SHAPES, SQUARE, Pictures, indices_of, pict
 from cascade_app.training.loop import autocast, pick_device
 from cascade_app.training.scenes import render
 from cascade_app.training.workdir import add_work_dir_argument, keep, work_dir
-from cascade_app.training.world import describe
+from cascade_app.training.world import DATA_VERSION, describe
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -40,7 +40,7 @@ class LatentCache:
         more: Sequence[int] = (),
     ):  # fmt: skip
         self.kind, self.network, self.data, self.count, self.device = kind, network, data, count, device
-        self.folder = work / "latents" / f"{kind}-{fingerprint(network)}-{count}"
+        self.folder = work / "latents" / f"{kind}-v{DATA_VERSION}-{fingerprint(network)}-{count}"
         self.indices = {shape: indices_of(shape, count) for shape in SHAPES}
         names = {shape: f"{shape[0]}x{shape[1]}" for shape in SHAPES if len(self.indices[shape])}
         self.arrays = {shape: self._load(name, self.indices[shape], shape) for shape, name in names.items()}

@@ -134,8 +134,6 @@ class Part:
     # (EMA modules) -> None; writes a sample picture
     sample: Callable[[dict[str, nn.Module]], None] | None = None
     weight_decay: float = 0.01
-    # What is done to modules that go on from finished weights, before they are trained.
-    begin: Callable[[], None] = lambda: None
 
 
 def _optimisers(part: Part) -> list[torch.optim.Optimizer]:

@@ -2,14 +2,13 @@
 
     python -m cascade_app.training.stage_b --minutes 60
 
-With --refine it goes on from the finished part and learns from Stage C's own latents too (resampled.py), with the words
-that they were made by: a dented yellow spot is a sun, and suns are round. Icons are drawn besides: all they show is outlines.
+With --refine it goes on from the finished part and learns from Stage C's own latents too (resampled.py).
 
 The network predicts x0, by absolute differences: where an edge may lie here or there their least is a crisp edge in the
 middle, while that of squares is a blurred one, and these pictures are all edges. What stands out of its surroundings weighs
 more: the median of a sky with a star somewhere is a sky without, and stars, birds and snow were not drawn at all. Edges stand
 out on both their sides alike and stay where they are. Its conditioning gets some noise, because Stage C's latents are never
-perfect, and is sometimes dropped. From nothing it learns without text: there the pooled mapper stays zero.
+perfect, and is sometimes dropped. Text is not used: the pooled mapper stays zero.
 """
 
 from __future__ import annotations
@@ -23,13 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cascade_app.diffusion import sampler
-from cascade_app.diffusion.conditioning import encode_prompts
 from cascade_app.diffusion.schedule import CosineSchedule, add_noise
-from cascade_app.diffusion.unet import all_blocks
-from cascade_app.training import clip, resampled, stage_a
+from cascade_app.training import clip, stage_a
 from cascade_app.training import encoder as encoders
 from cascade_app.training.clip import PROJECTION
-from cascade_app.training.data import SQUARE, Pictures
+from cascade_app.training.data import Pictures
 from cascade_app.training.export import unpack
 from cascade_app.training.latents import LatentCache
 from cascade_app.training.loop import (
@@ -39,16 +36,17 @@ from cascade_app.training.loop import (
     high_ratios,
     pick_device,
 )
+from cascade_app.training.resampled import Resampled
 from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import psnr, to_bytes
-from cascade_app.training.unets import DECODER, new_schedule, new_unet, stage_parser, train_stage
+from cascade_app.training.unets import DECODER, PRIOR, grown, new_schedule, new_unet, stage_parser, train_stage
 from cascade_app.training.workdir import work_dir
 
 CONDITION_NOISE = 0.15
 DETAIL = 6.0  # weight of a detail's latents, by how far they stand out of their surroundings
 DETAIL_CELLS = 9  # side of those surroundings, 4 px each
 DROPPED = 0.03
-RESAMPLED, WORDLESS = 0.7, 0.3  # with `refine`: share of squares whose condition is Stage C's own work; of all, without words
+RESAMPLED = 0.6  # share of the square pictures whose condition is Stage C's own work, with `refine`
 
 
 def new_model() -> StableCascadeUNet:
@@ -57,22 +55,6 @@ def new_model() -> StableCascadeUNet:
         nn.init.zeros_(parameter)
         parameter.requires_grad_(False)
     return model
-
-
-def listen(decoder: nn.Module) -> None:
-    """Let a Stage B that was trained without text learn from it; what it computes now stays the same.
-
-    Of zeros, normalised, nothing comes but zeros and no gradient: the mapper starts at random, and what attention reads of its
-    tokens starts at nothing.
-    """
-    mapper = decoder.clip_txt_pooled_mapper
-    mapper.requires_grad_(True)
-    if mapper.weight.any():
-        return
-    nn.init.normal_(mapper.weight, std=mapper.in_features**-0.5)
-    for block in all_blocks(decoder):
-        if hasattr(block, "kv_mapper"):
-            nn.init.zeros_(block.kv_mapper[1].weight)
 
 
 def disturbed(condition: Tensor) -> Tensor:
@@ -108,49 +90,47 @@ def denoise(
     return last.latents
 
 
+def load_resampled(work: Path, conditions: LatentCache, *, count: int, device: torch.device) -> Resampled:
+    """What the finished Stage C makes of the latents of the first `count` square pictures."""
+    tokenizer, text_encoder, _ = clip.load(work, device)
+    prior = new_unet(PRIOR).to(device).eval()
+    prior.load_state_dict(grown(torch.load(work / "final" / "stage_c.pt", weights_only=True), prior))
+    text_encoder.load_state_dict(torch.load(work / "final" / "text_encoder_c.pt", weights_only=True))
+    return Resampled(work, prior, text_encoder, tokenizer, conditions=conditions, count=count)
+
+
 def build(
     data: Pictures,
     work: Path,
     device: torch.device,
     *,
     batch: int = 10,
-    count: int = resampled.COUNT,
+    count: int = 8000,
     refine: bool = False,
     sample_path: Path | None = None,
 ) -> Part:
     vqgan = stage_a.load(work, device)
     encoder, _ = encoders.load(work, device)
-    more = resampled.icon_indices(count, resampled.MORE_ICONS) if refine else ()
-    targets = LatentCache(work, "vqgan", vqgan, data=data, count=count, device=device, more=more)
-    conditions = LatentCache(work, "encoder", encoder, data=data, count=count, device=device, more=more)
+    targets = LatentCache(work, "vqgan", vqgan, data=data, count=count, device=device)
+    conditions = LatentCache(work, "encoder", encoder, data=data, count=max(count, data.count), device=device)
+    square = len(targets.indices[(6, 6)])
+    resampled = load_resampled(work, conditions, count=square, device=device) if refine else None
     schedule = new_schedule()
     model, weights = new_model().to(device).train(), BucketWeights()
-    if refine:
-        prior, text_encoder, tokenizer = resampled.load_prior(work, device)
-        made_again = resampled.Resampled(prior, text_encoder, tokenizer, conditions=conditions)
-
-    def worded(indices: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """Pooled embeddings (B, 1, P) of captions of these pictures; of no words for some, zeros where text is not used."""
-        if not refine:
-            return torch.zeros(len(indices), 1, PROJECTION, device=device)
-        captions = clip.captions_of(indices, rng, explicit=0.7)
-        prompts = ["" if dropped else text for text, dropped in zip(captions, rng.random(len(indices)) < WORDLESS)]
-        with torch.no_grad():
-            return encode_prompts(tokenizer, text_encoder, prompts).prompt_embeds_pooled.float()
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         shape, rows = targets.pick(rng, batch)
         x0, condition = targets.get(shape, rows), conditions.get(shape, rows)
-        if refine and shape == SQUARE:
+        if resampled is not None and shape == (6, 6):
+            # Rows of the targets are rows of the conditions too: both are in the pictures' order.
             chosen = torch.from_numpy(rng.random(len(rows)) < RESAMPLED).to(device)[:, None, None, None]
-            condition = torch.where(chosen, made_again.get(rows), condition)
+            condition = torch.where(chosen, resampled.get(rows), condition)
         condition = disturbed(condition)
         # Whether there is a star is decided while it drowns in noise, not when all is noise.
         ratios = high_ratios(len(rows), rng, even=0.6 if refine else 0.3).to(device)
         noisy = add_noise(x0, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
         with autocast(device):
-            pooled = worded(targets.indices[shape][rows], rng)
-            guess = model(noisy, ratios, pooled, effnet=condition).sample
+            guess = model(noisy, ratios, condition.new_zeros(len(rows), 1, PROJECTION), effnet=condition).sample
         difference = guess.float() - x0
         errors = (difference.abs() * detail_weights(x0)).mean(dim=(1, 2, 3))
         return weights(errors, ratios), {
@@ -173,19 +153,12 @@ def build(
     # At a beginner's rates a trained network loses 2 dB in the first minutes, and its average does not win them back in an hour.
     rate = 0.25 if refine else 1.0
     return Part(
-        "stage_b",
-        {"decoder": model},
-        loss,
-        muon_lr=0.02 * rate,
-        adam_lr=2e-3 * rate,
-        weights=weights,
-        sample=sample,
-        begin=lambda: listen(model) if refine else None,
+        "stage_b", {"decoder": model}, loss, muon_lr=0.02 * rate, adam_lr=2e-3 * rate, weights=weights, sample=sample
     )
 
 
 def main() -> None:
-    parser = stage_parser(__doc__, minutes=60, latents=resampled.COUNT)
+    parser = stage_parser(__doc__, minutes=60, latents=8000)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     work, device = work_dir(arguments.work_dir), pick_device(arguments.device)

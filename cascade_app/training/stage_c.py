@@ -8,9 +8,9 @@ Conditioning is drawn a sample: mostly a caption; sometimes a picture's CLIP emb
 nothing, which is what guidance moves away from. The text tower keeps facing the (fixed) image tower through a small
 contrastive loss.
 
-With --refine it learns to go on from its own work too (resampled.py), and what its guesses look like counts: in latents
-all errors of a size are alike, to an eye a dented sun is worse than a paler sky. (Losses on decoded features: Berrada et al.
-2024, "Boosting Latent Diffusion with Perceptual Objectives".)
+With --refine, what its guesses look like counts too: in latents all errors of a size are alike, to an eye a dented sun
+is worse than a paler sky. (Losses on decoded features: Berrada et al. 2024, "Boosting Latent Diffusion with Perceptual
+Objectives".)
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from cascade_app.diffusion import sampler
 from cascade_app.diffusion.conditioning import encode_prompts
 from cascade_app.diffusion.guidance import Guidance
 from cascade_app.diffusion.schedule import CosineSchedule, add_noise
-from cascade_app.training import clip, resampled
+from cascade_app.training import clip
 from cascade_app.training import encoder as encoders
 from cascade_app.training import reader as readers
 from cascade_app.training.attributes import AttributeHead, attribute_loss, label_table
 from cascade_app.training.captions import can_be_short, is_one_word, is_plain
-from cascade_app.training.data import SQUARE, Pictures
+from cascade_app.training.data import Pictures
 from cascade_app.training.export import unpack
 from cascade_app.training.latents import LatentCache, fingerprint
 from cascade_app.training.loop import (
@@ -44,7 +44,7 @@ from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import to_bytes
 from cascade_app.training.unets import PRIOR, new_schedule, new_unet, stage_parser, train_stage
 from cascade_app.training.workdir import keep, work_dir
-from cascade_app.training.world import ATTRIBUTES, Icon, describe
+from cascade_app.training.world import ATTRIBUTES, DATA_VERSION, Icon, describe
 
 # Weights of the attributes read from x0 and from the pooled text. The sun's place is three per cent of a latent's variance
 # and drowns in the outlines of hills: at 0.2 it was still at chance after 5,000 steps, though the text tower knew it.
@@ -56,9 +56,6 @@ TEXT_READING_LATER = 0.02
 EXPLICIT, EXPLICIT_LATER = 0.85, 0.5
 MORE_ICONS = 0.25  # share of samples that are replaced by icons: their shapes are learnt last
 ONE_WORD = 1500  # icons drawn besides, when refining, for which one word can stand: by chance there are 5 in 1,000 pictures
-# When refining: share of square samples that are replaced by pictures which Stage C has made again, and of all such pictures the
-# share whose noise lies on what it made in place of the picture's own latent.
-OWN_WORK, OWN_KEPT = 0.4, 0.8
 MORE_SHORT = 0.2  # share that is replaced, when refining, by scenes which a word or two can stand for
 # Upper borders of the share of samples that get: nothing; a picture; a picture and a caption. The rest get a caption.
 NOTHING, PICTURE, BOTH = 0.10, 0.18, 0.24
@@ -89,7 +86,7 @@ SHOW_PROMPTS = (
 @torch.no_grad()
 def image_embeddings(data: Pictures, work: Path, image_encoder: nn.Module, device: torch.device) -> Tensor:
     """CLIP embeddings of the square pictures, (N, P) float32; kept on disk."""
-    path = work / "latents" / f"clip-{fingerprint(image_encoder)}-{data.count}.npy"
+    path = work / "latents" / f"clip-v{DATA_VERSION}-{fingerprint(image_encoder)}-{data.count}.npy"
     if path.exists():
         return torch.from_numpy(np.load(path)).to(device)
     small = clip.small_pictures(data, work)
@@ -195,19 +192,11 @@ def build(
     background = list(ATTRIBUTES).index("background")
     icons = {shape: np.flatnonzero(table[:, background] >= 0) for shape, table in tables.items() if len(table)}
     short = {shape: short_rows(indices) for shape, indices in (targets.indices if refine else {}).items()}
-    if refine:
-        more = resampled.icon_indices(resampled.COUNT, resampled.MORE_ICONS)
-        own = LatentCache(work, "encoder", encoder, data=data, count=resampled.COUNT, device=device, more=more)
-        made_again = resampled.Resampled(*resampled.load_prior(work, device), conditions=own)
-        places = made_again.rows_of(targets.indices[SQUARE])
-        made = np.flatnonzero(places >= 0)
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         shape, rows = targets.pick(rng, batch, square=0.85)
         if len(icons[shape]):
             rows = np.sort(np.where(rng.random(len(rows)) < MORE_ICONS, rng.choice(icons[shape], len(rows)), rows))
-        if refine and shape == SQUARE:
-            rows = np.where(rng.random(len(rows)) < OWN_WORK, rng.choice(made, len(rows)), rows)
         brief = np.zeros(len(rows), dtype=bool)
         if refine and short[shape]:
             brief = rng.random(len(rows)) < MORE_SHORT
@@ -227,12 +216,7 @@ def build(
         shown = known & (dice >= NOTHING) & (dice < BOTH)
         picture[shown, 0] = images[torch.from_numpy(rows)[shown]]
         ratios = high_ratios(len(rows), rng, even=0.6 if refine else 0.3).to(device)
-        begun = x0
-        if refine and shape == SQUARE:
-            place = np.where(rng.random(len(rows)) < OWN_KEPT, places[rows], -1)
-            begun = x0.clone()
-            begun[torch.from_numpy(place >= 0)] = made_again.get(place[place >= 0])
-        noisy = add_noise(begun, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
+        noisy = add_noise(x0, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
         with autocast(device):
             text = encode_prompts(tokenizer, modules["text_encoder"], prompts)
             guess = modules["prior"](

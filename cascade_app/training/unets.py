@@ -235,9 +235,6 @@ def train_stage(part: Part, work: Path, arguments: argparse.Namespace, *, kept: 
         for module, name in kept.items():
             network, weights = part.modules[module], torch.load(work / "final" / f"{name}.pt", weights_only=True)
             network.load_state_dict(grown(weights, network) if isinstance(network, StableCascadeUNet) else weights)
-        part.begin()
-        for module in kept:
-            network = part.modules[module]
             begun[module] = {name: value.clone() for name, value in network.state_dict().items()}
     trainer = Trainer(part, state, Budget(arguments.minutes, arguments.steps), seed=arguments.seed + arguments.refine)
     trainer.run(sample_every_s=60 * arguments.sample_minutes)

@@ -10,7 +10,7 @@ import hashlib
 import random
 from dataclasses import dataclass
 
-DATA_VERSION = "1"
+DATA_VERSION = "2"
 
 COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "brown", "black", "white", "grey")
 TIMES = ("dawn", "noon", "sunset", "dusk", "night")
