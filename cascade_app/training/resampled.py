@@ -8,7 +8,7 @@ conditioning augmentation (Ho et al. 2022, section 4) with Stage C's own errors 
 
 from __future__ import annotations
 
-import hashlib
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from cascade_app.diffusion.conditioning import encode_prompts
 from cascade_app.diffusion.guidance import Guidance
 from cascade_app.diffusion.stages import StageSettings, run_prior
 from cascade_app.training import clip
-from cascade_app.training.data import SQUARE
 from cascade_app.training.latents import LatentCache, fingerprint
 from cascade_app.training.loop import autocast
 from cascade_app.training.unets import new_schedule
@@ -42,32 +41,29 @@ def again(
 
 
 class Resampled:
-    """Some square pictures' latents made again once each; kept on disk beside those of `conditions`.
+    """Square pictures' latents made again once each, in the order of `conditions`; kept on disk."""
 
-    Attributes:
-        rows: which rows of `conditions` they are, evenly spread over all of them.
-    """
-
-    def __init__(self, prior: nn.Module, text_encoder: nn.Module, tokenizer, *, conditions: LatentCache, count: int):
-        indices = conditions.indices[SQUARE]
-        self.rows = np.unique(np.linspace(0, len(indices) - 1, count).round().astype(int))
-        which = hashlib.sha256(indices[self.rows].tobytes()).hexdigest()[:10]
-        path = conditions.folder / f"resampled-{fingerprint(prior)}-{which}.npy"
+    def __init__(
+        self, work: Path, prior: nn.Module, text_encoder: nn.Module, tokenizer, *, conditions: LatentCache, count: int
+    ):
+        shape = (6, 6)
+        path = conditions.folder / f"resampled-{fingerprint(prior)}-{count}.npy"
+        self.count = min(count, len(conditions.indices[shape]))
         if not path.exists():
             rng = np.random.default_rng(0)
-            result = np.empty((len(self.rows), 16, *SQUARE), dtype=np.float16)
-            for start in range(0, len(self.rows), 64):
-                some = self.rows[start : start + 64]
-                captions = clip.captions_of(indices[some], rng, explicit=0.9)
+            result = np.empty((self.count, 16, *shape), dtype=np.float16)
+            for start in range(0, self.count, 64):
+                rows = np.arange(start, min(start + 64, self.count))
+                captions = clip.captions_of(conditions.indices[shape][rows], rng, explicit=0.9)
                 with autocast(conditions.device):
                     made = again(
-                        prior, text_encoder, tokenizer, captions, conditions.get(SQUARE, some),
+                        prior, text_encoder, tokenizer, captions, conditions.get(shape, rows),
                         last=int(rng.integers(LEAST, MOST)), seed=1_000_000 + start,
                     )  # fmt: skip
-                result[start : start + len(some)] = made.float().cpu().numpy()
+                result[rows] = made.float().cpu().numpy()
             keep(path, result)
         self.array, self.device = np.load(path, mmap_mode="r"), conditions.device
 
     def get(self, rows: np.ndarray) -> Tensor:
-        """Latents of these rows of `conditions`, all of them made again; float32."""
-        return torch.from_numpy(self.array[np.searchsorted(self.rows, rows)].astype(np.float32)).to(self.device)
+        """Latents of these square rows, float32."""
+        return torch.from_numpy(self.array[rows].astype(np.float32)).to(self.device)

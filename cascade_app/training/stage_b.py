@@ -2,8 +2,7 @@
 
     python -m cascade_app.training.stage_b --minutes 60
 
-With --refine it goes on from the finished part and learns from Stage C's own latents too (resampled.py), and from icons drawn
-besides: all they show is outlines.
+With --refine it goes on from the finished part and learns from Stage C's own latents too (resampled.py).
 
 The network predicts x0, by absolute differences: where an edge may lie here or there their least is a crisp edge in the
 middle, while that of squares is a blurred one, and these pictures are all edges. What stands out of its surroundings weighs
@@ -27,7 +26,7 @@ from cascade_app.diffusion.schedule import CosineSchedule, add_noise
 from cascade_app.training import clip, stage_a
 from cascade_app.training import encoder as encoders
 from cascade_app.training.clip import PROJECTION
-from cascade_app.training.data import SQUARE, Pictures
+from cascade_app.training.data import Pictures
 from cascade_app.training.export import unpack
 from cascade_app.training.latents import LatentCache
 from cascade_app.training.loop import (
@@ -42,15 +41,12 @@ from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import psnr, to_bytes
 from cascade_app.training.unets import DECODER, PRIOR, grown, new_schedule, new_unet, stage_parser, train_stage
 from cascade_app.training.workdir import work_dir
-from cascade_app.training.world import Icon, describe
 
 CONDITION_NOISE = 0.15
 DETAIL = 6.0  # weight of a detail's latents, by how far they stand out of their surroundings
 DETAIL_CELLS = 9  # side of those surroundings, 4 px each
 DROPPED = 0.03
-# With `refine`: share of the square pictures whose condition is Stage C's own work, how many pictures it makes for that, and how
-# many icons are drawn besides.
-RESAMPLED, MADE_AGAIN, MORE_ICONS = 0.6, 2000, 2000
+RESAMPLED = 0.6  # share of the square pictures whose condition is Stage C's own work, with `refine`
 
 
 def new_model() -> StableCascadeUNet:
@@ -77,16 +73,6 @@ def detail_weights(latents: Tensor) -> Tensor:
     return weights / weights.mean()
 
 
-def icon_indices(start: int, wanted: int) -> list[int]:
-    """The first `wanted` training scenes from `start` on that are icons."""
-    found: list[int] = []
-    while len(found) < wanted:
-        if isinstance(describe(start), Icon):
-            found.append(start)
-        start += 1
-    return found
-
-
 @torch.no_grad()
 def denoise(
     decoder: nn.Module, condition: Tensor, side: tuple[int, int], *, steps: int, schedule: CosineSchedule
@@ -104,13 +90,13 @@ def denoise(
     return last.latents
 
 
-def load_resampled(work: Path, conditions: LatentCache, *, device: torch.device) -> Resampled:
-    """What the finished Stage C makes of the latents of some square pictures."""
+def load_resampled(work: Path, conditions: LatentCache, *, count: int, device: torch.device) -> Resampled:
+    """What the finished Stage C makes of the latents of the first `count` square pictures."""
     tokenizer, text_encoder, _ = clip.load(work, device)
     prior = new_unet(PRIOR).to(device).eval()
     prior.load_state_dict(grown(torch.load(work / "final" / "stage_c.pt", weights_only=True), prior))
     text_encoder.load_state_dict(torch.load(work / "final" / "text_encoder_c.pt", weights_only=True))
-    return Resampled(prior, text_encoder, tokenizer, conditions=conditions, count=MADE_AGAIN)
+    return Resampled(work, prior, text_encoder, tokenizer, conditions=conditions, count=count)
 
 
 def build(
@@ -125,22 +111,20 @@ def build(
 ) -> Part:
     vqgan = stage_a.load(work, device)
     encoder, _ = encoders.load(work, device)
-    more = icon_indices(count, MORE_ICONS) if refine else ()
-    targets = LatentCache(work, "vqgan", vqgan, data=data, count=count, device=device, more=more)
-    conditions = LatentCache(work, "encoder", encoder, data=data, count=count, device=device, more=more)
-    resampled = load_resampled(work, conditions, device=device) if refine else None
+    targets = LatentCache(work, "vqgan", vqgan, data=data, count=count, device=device)
+    conditions = LatentCache(work, "encoder", encoder, data=data, count=max(count, data.count), device=device)
+    square = len(targets.indices[(6, 6)])
+    resampled = load_resampled(work, conditions, count=square, device=device) if refine else None
     schedule = new_schedule()
     model, weights = new_model().to(device).train(), BucketWeights()
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         shape, rows = targets.pick(rng, batch)
-        made_again = np.zeros(len(rows), dtype=bool)
-        if resampled is not None and shape == SQUARE:
-            made_again = rng.random(len(rows)) < RESAMPLED
-            rows = np.where(made_again, rng.choice(resampled.rows, len(rows)), rows)
         x0, condition = targets.get(shape, rows), conditions.get(shape, rows)
-        if made_again.any():
-            condition[torch.from_numpy(made_again)] = resampled.get(rows[made_again])
+        if resampled is not None and shape == (6, 6):
+            # Rows of the targets are rows of the conditions too: both are in the pictures' order.
+            chosen = torch.from_numpy(rng.random(len(rows)) < RESAMPLED).to(device)[:, None, None, None]
+            condition = torch.where(chosen, resampled.get(rows), condition)
         condition = disturbed(condition)
         # Whether there is a star is decided while it drowns in noise, not when all is noise.
         ratios = high_ratios(len(rows), rng, even=0.6 if refine else 0.3).to(device)
