@@ -2,8 +2,8 @@
 
 `render(scene, width_px, height_px)` is deterministic: everything not in the description (the outline of a hill,
 where the birds are) comes from dice seeded with the description's own seed. What has a shape of its own, a sun, a house, an
-icon's circle, stands exactly where the description puts it: when its place was off by up to 8 px, as nobody had said, every
-cell of Stage C's latent guessed another place, and suns were dented. Knows nothing of sentences.
+icon's circle, stands exactly where the description puts it: a place that nobody has named is one more thing which the cells
+of Stage C's latent have to agree on. Knows nothing of sentences.
 """
 
 from __future__ import annotations

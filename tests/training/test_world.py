@@ -128,7 +128,6 @@ def test_a_caption_leaves_out_only_what_is_ordinary(scenes):
 
 
 def test_what_has_a_shape_stands_where_the_description_puts_it():
-    """A place that nobody has said, off by a few pixels, is what Stage C's cells cannot agree on."""
     icon = Icon(1, "white", "circle", "red", "large", "left", None, None, None)
     assert np.array_equal(render(icon), render(replace(icon, seed=2)))
     view = Landscape(1, "sunset", "sea", None, None, "sun", "red", "left", "sailboat", "white", "right", ())
