@@ -1,7 +1,7 @@
 """Latents as Stage B really writes them, each with the picture that was meant: for Stage A's decoder to learn from.
 
 Some are drawn from a picture's own Stage C latents with a little noise, some from what Stage C makes of those latents when
-it denoises the last steps again (resampled.py), which is nearer to what the decoder meets in use.
+it denoises the last steps again: so they keep what the picture shows and get the faults that the decoder meets in use.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cascade_app.diffusion.conditioning import encode_prompts
+from cascade_app.diffusion.guidance import Guidance
+from cascade_app.diffusion.stages import StageSettings, run_prior
 from cascade_app.training.clip import captions_of
 from cascade_app.training.darkroom import Darkroom, Setting
 from cascade_app.training.data import SQUARE, Pictures
 from cascade_app.training.loop import autocast
-from cascade_app.training.resampled import LEAST, MOST, again
 from cascade_app.training.workdir import keep
 
 CONDITION_NOISE = 0.1  # up to this much, as Stage B was trained to bear
 BATCH = 16
+STEPS, GUIDANCE = 20, 4.0  # of Stage C
+LEAST, MOST = 4, 14  # steps that are made again, of 20: from 13 the sampler begins to choose other objects
 
 
 class Developed:
@@ -59,7 +63,13 @@ class Developed:
         return latents + (amount * torch.randn(latents.shape, generator=generator)).to(self.device)
 
     def _made_again(self, start: int, latents: Tensor) -> Tensor:
+        """The last of Stage C's steps made again from a picture's own latents."""
         rng, parts = np.random.default_rng(start), self.room.checkpoint
         captions = captions_of(self.data.indices[SQUARE][start : start + len(latents)], rng, explicit=0.9)
-        last = int(rng.integers(LEAST, MOST))
-        return again(parts.prior, parts.text_encoder, parts.tokenizer, captions, latents, last=last, seed=start)
+        prompt = encode_prompts(parts.tokenizer, parts.text_encoder, captions)
+        nothing = encode_prompts(parts.tokenizer, parts.text_encoder, [""] * len(captions))
+        first = STEPS - int(rng.integers(LEAST, MOST))
+        settings = StageSettings(tuple(latents.shape[1:]), parts.schedule(), Guidance(GUIDANCE), STEPS, first=first)
+        generators = [torch.Generator().manual_seed(start + i) for i in range(len(captions))]
+        *_, state = run_prior(parts.prior, prompt, nothing, settings=settings, generators=generators, source=latents)
+        return state.latents

@@ -2,7 +2,7 @@
 
     python -m cascade_app.training.stage_b --minutes 60
 
-With --refine it goes on from the finished part and learns from Stage C's own latents too (resampled.py).
+With --refine it goes on from the finished part and learns from its own guesses too (guesses.py).
 
 The network predicts x0, by absolute differences: where an edge may lie here or there their least is a crisp edge in the
 middle, while that of squares is a blurred one, and these pictures are all edges. What stands out of its surroundings weighs
@@ -23,30 +23,27 @@ from torch.nn import functional
 
 from cascade_app.diffusion import sampler
 from cascade_app.diffusion.schedule import CosineSchedule, add_noise
-from cascade_app.training import clip, stage_a
 from cascade_app.training import encoder as encoders
+from cascade_app.training import stage_a
 from cascade_app.training.clip import PROJECTION
 from cascade_app.training.data import Pictures
 from cascade_app.training.export import unpack
+from cascade_app.training.guesses import Rows, Taken, with_guesses
 from cascade_app.training.latents import LatentCache
-from cascade_app.training.loop import (
-    BucketWeights,
-    Part,
-    autocast,
-    high_ratios,
-    pick_device,
-)
-from cascade_app.training.resampled import Resampled
+from cascade_app.training.loop import BucketWeights, Part, autocast, high_ratios, pick_device
 from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import psnr, to_bytes
-from cascade_app.training.unets import DECODER, PRIOR, grown, new_schedule, new_unet, stage_parser, train_stage
+from cascade_app.training.unets import DECODER, new_schedule, new_unet, stage_parser, train_stage
 from cascade_app.training.workdir import work_dir
+from cascade_app.training.world import Landscape, Scene, describe
 
 CONDITION_NOISE = 0.15
 DETAIL = 6.0  # weight of a detail's latents, by how far they stand out of their surroundings
 DETAIL_CELLS = 9  # side of those surroundings, 4 px each
 DROPPED = 0.03
-RESAMPLED = 0.6  # share of the square pictures whose condition is Stage C's own work, with `refine`
+TAKEN = Taken(share=0.85, below=0.85, from_noise=0.5)
+# A first guess has no stars, and a network that met those learnt to draw none: pictures of specks always show the truth.
+SPECKS = {"stars", "birds", "snow"}
 
 
 def new_model() -> StableCascadeUNet:
@@ -63,6 +60,11 @@ def disturbed(condition: Tensor) -> Tensor:
     amount = CONDITION_NOISE * torch.rand(count, 1, 1, 1, device=condition.device)
     kept = (torch.rand(count, 1, 1, 1, device=condition.device) >= DROPPED).float()
     return (condition + amount * torch.randn_like(condition)) * kept
+
+
+def has_specks(scene: Scene) -> bool:
+    """Whether there are small things all over this picture, which its Stage C latent only counts."""
+    return isinstance(scene, Landscape) and not SPECKS.isdisjoint(scene.weather)
 
 
 def detail_weights(latents: Tensor) -> Tensor:
@@ -90,15 +92,6 @@ def denoise(
     return last.latents
 
 
-def load_resampled(work: Path, conditions: LatentCache, *, count: int, device: torch.device) -> Resampled:
-    """What the finished Stage C makes of the latents of the first `count` square pictures."""
-    tokenizer, text_encoder, _ = clip.load(work, device)
-    prior = new_unet(PRIOR).to(device).eval()
-    prior.load_state_dict(grown(torch.load(work / "final" / "stage_c.pt", weights_only=True), prior))
-    text_encoder.load_state_dict(torch.load(work / "final" / "text_encoder_c.pt", weights_only=True))
-    return Resampled(work, prior, text_encoder, tokenizer, conditions=conditions, count=count)
-
-
 def build(
     data: Pictures,
     work: Path,
@@ -113,24 +106,32 @@ def build(
     encoder, _ = encoders.load(work, device)
     targets = LatentCache(work, "vqgan", vqgan, data=data, count=count, device=device)
     conditions = LatentCache(work, "encoder", encoder, data=data, count=max(count, data.count), device=device)
-    square = len(targets.indices[(6, 6)])
-    resampled = load_resampled(work, conditions, count=square, device=device) if refine else None
+    free = {
+        shape: torch.tensor([not has_specks(describe(int(index))) for index in indices], device=device)
+        for shape, indices in targets.indices.items()
+    }
     schedule = new_schedule()
     model, weights = new_model().to(device).train(), BucketWeights()
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         shape, rows = targets.pick(rng, batch)
-        x0, condition = targets.get(shape, rows), conditions.get(shape, rows)
-        if resampled is not None and shape == (6, 6):
-            # Rows of the targets are rows of the conditions too: both are in the pictures' order.
-            chosen = torch.from_numpy(rng.random(len(rows)) < RESAMPLED).to(device)[:, None, None, None]
-            condition = torch.where(chosen, resampled.get(rows), condition)
-        condition = disturbed(condition)
+        # Rows of the targets are rows of the conditions too: both are in the pictures' order.
+        x0, condition = targets.get(shape, rows), disturbed(conditions.get(shape, rows))
         # Whether there is a star is decided while it drowns in noise, not when all is noise.
         ratios = high_ratios(len(rows), rng, even=0.6 if refine else 0.3).to(device)
-        noisy = add_noise(x0, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
+        pooled = condition.new_zeros(len(rows), 1, PROJECTION)
+
+        def guessed(noisy: Tensor, ratios: Tensor, chosen: Rows) -> Tensor:
+            return model(noisy, ratios, pooled[chosen], effnet=condition[chosen]).sample
+
         with autocast(device):
-            guess = model(noisy, ratios, condition.new_zeros(len(rows), 1, PROJECTION), effnet=condition).sample
+            source = x0
+            if refine:
+                source = with_guesses(
+                    x0, ratios, guessed, schedule=schedule, rng=rng, taken=TAKEN, free=free[shape][rows]
+                )  # fmt: skip
+            noisy = add_noise(source, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
+            guess = guessed(noisy, ratios, slice(None))
         difference = guess.float() - x0
         errors = (difference.abs() * detail_weights(x0)).mean(dim=(1, 2, 3))
         return weights(errors, ratios), {

@@ -8,9 +8,9 @@ Conditioning is drawn a sample: mostly a caption; sometimes a picture's CLIP emb
 nothing, which is what guidance moves away from. The text tower keeps facing the (fixed) image tower through a small
 contrastive loss.
 
-With --refine, what its guesses look like counts too: in latents all errors of a size are alike, to an eye a dented sun
-is worse than a paler sky. (Losses on decoded features: Berrada et al. 2024, "Boosting Latent Diffusion with Perceptual
-Objectives".)
+With --refine it meets its own guesses (guesses.py), and what they look like counts too: in latents all errors of a size are
+alike, to an eye a dented sun is worse than a paler sky. (Losses on decoded features: Berrada et al. 2024, "Boosting Latent
+Diffusion with Perceptual Objectives".)
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from cascade_app.training.attributes import AttributeHead, attribute_loss, label
 from cascade_app.training.captions import can_be_short, is_one_word, is_plain
 from cascade_app.training.data import Pictures
 from cascade_app.training.export import unpack
+from cascade_app.training.guesses import Rows, Taken, with_guesses
 from cascade_app.training.latents import LatentCache, fingerprint
 from cascade_app.training.loop import (
     BucketWeights,
@@ -62,6 +63,7 @@ NOTHING, PICTURE, BOTH = 0.10, 0.18, 0.24
 LOOKS = 20.0  # weight of the previews' absolute differences
 # Above this ratio it is open what the picture will show, and the nearest picture to all of them is none of them.
 LOOKED_BELOW = 0.65
+TAKEN = Taken(share=0.85, below=0.5, earliest=LOOKED_BELOW)
 LOOKED = 6  # samples a step that are looked at: each costs as much as two of the network's own
 SHOW_PROMPTS = (
     "a white lighthouse on a rock in a blue sea at sunset",
@@ -216,12 +218,16 @@ def build(
         shown = known & (dice >= NOTHING) & (dice < BOTH)
         picture[shown, 0] = images[torch.from_numpy(rows)[shown]]
         ratios = high_ratios(len(rows), rng, even=0.6 if refine else 0.3).to(device)
-        noisy = add_noise(x0, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
         with autocast(device):
             text = encode_prompts(tokenizer, modules["text_encoder"], prompts)
-            guess = modules["prior"](
-                noisy, ratios, text.prompt_embeds_pooled, clip_text=text.prompt_embeds, clip_img=picture
-            ).sample
+
+            def guessed(noisy: Tensor, ratios: Tensor, chosen: Rows) -> Tensor:
+                pooled, words = text.prompt_embeds_pooled[chosen], text.prompt_embeds[chosen]
+                return modules["prior"](noisy, ratios, pooled, clip_text=words, clip_img=picture[chosen]).sample
+
+            source = with_guesses(x0, ratios, guessed, schedule=schedule, rng=rng, taken=TAKEN) if refine else x0
+            noisy = add_noise(source, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
+            guess = guessed(noisy, ratios, slice(None))
             said = torch.tensor([bool(prompt) for prompt in prompts])
             wanted = torch.where(said[:, None], torch.from_numpy(tables[shape][rows]), -1).to(device)
             pooled = text.prompt_embeds_pooled[:, 0]
