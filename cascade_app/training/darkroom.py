@@ -25,7 +25,7 @@ class Setting:
 
     prior_steps: int = 20
     decoder_steps: int = 10
-    guidance: float = 4.0
+    guidance: float = 2.0
     size_px: tuple[int, int] = (256, 256)  # height, width
     sampler: str = "ddpm"
 

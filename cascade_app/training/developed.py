@@ -24,8 +24,7 @@ from cascade_app.training.workdir import keep
 
 CONDITION_NOISE = 0.1  # up to this much, as Stage B was trained to bear
 BATCH = 16
-STEPS, GUIDANCE = 20, 4.0  # of Stage C
-LEAST, MOST = 4, 14  # steps that are made again, of 20: from 13 the sampler begins to choose other objects
+LEAST, MOST = 4, 14  # of Stage C's 20 steps that are made again: from 13 the sampler begins to choose other objects
 
 
 class Developed:
@@ -64,12 +63,13 @@ class Developed:
 
     def _made_again(self, start: int, latents: Tensor) -> Tensor:
         """The last of Stage C's steps made again from a picture's own latents."""
-        rng, parts = np.random.default_rng(start), self.room.checkpoint
+        rng, parts, usual = np.random.default_rng(start), self.room.checkpoint, Setting()
         captions = captions_of(self.data.indices[SQUARE][start : start + len(latents)], rng, explicit=0.9)
         prompt = encode_prompts(parts.tokenizer, parts.text_encoder, captions)
         nothing = encode_prompts(parts.tokenizer, parts.text_encoder, [""] * len(captions))
-        first = STEPS - int(rng.integers(LEAST, MOST))
-        settings = StageSettings(tuple(latents.shape[1:]), parts.schedule(), Guidance(GUIDANCE), STEPS, first=first)
+        steps = usual.prior_steps
+        first = steps - int(rng.integers(LEAST, MOST))
+        settings = StageSettings(tuple(latents.shape[1:]), parts.schedule(), Guidance(usual.guidance), steps, first=first)
         generators = [torch.Generator().manual_seed(start + i) for i in range(len(captions))]
         *_, state = run_prior(parts.prior, prompt, nothing, settings=settings, generators=generators, source=latents)
         return state.latents

@@ -45,7 +45,7 @@ MODEL_INDEX = {
         "max_size_px": 384,
         "size_step_px": 32,
         "draws": "landscapes and icons",
-        "defaults": {"prior_steps": 20, "prior_guidance": 4.0, "decoder_steps": 10, "decoder_guidance": 0.0},
+        "defaults": {"prior_steps": 20, "prior_guidance": 2.0, "decoder_steps": 10, "decoder_guidance": 0.0},
     },
 }
 # part -> (state file of its loop, module in it, name of its finished weights)

@@ -145,7 +145,7 @@ def sample_latents(
     device: torch.device,
     shape: tuple[int, int] = (6, 6),
     steps: int = 20,
-    guidance: float = 4.0,
+    guidance: float = 2.0,
 ) -> Tensor:
     """A quick deterministic look at what Stage C does while it trains: prompts to (B, 16, *shape)."""
     count = len(prompts)

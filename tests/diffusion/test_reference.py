@@ -143,9 +143,9 @@ def test_equals_diffusers(kind, folder, count, negative, size, guidance, decoder
     options = {"size": size, "guidance": guidance, "decoder_guidance": decoder_guidance}
     expected_latents, expected_pictures = theirs(loaded, PROMPTS[:count], negative, **options)
     latents, pictures = ours(loaded, PROMPTS[:count], negative, **options)
-    # Against the same walk in double both sides are off by 2e-6 to 3e-6 of a latent, but one image of the bundled checkpoint
-    # stands where guidance 5 makes up to 1e-4 of that, by how many threads compute.
-    near = 1e-3 if (kind, guidance) == ("pocket", 5.0) else 1e-4
+    # Against the same walk in double both sides are off by 3e-6 to 8e-6 of a latent as a whole, single values by up to 7e-5
+    # where guidance 5 makes that of it: both alike, and other processors round otherwise.
+    near = 3e-4 if (kind, guidance) == ("pocket", 5.0) else 1e-4
     torch.testing.assert_close(latents, expected_latents, rtol=near, atol=near * expected_latents.std().item())
     for picture, expected in zip(pictures, expected_pictures, strict=True):
         difference = numpy.abs(numpy.asarray(picture, dtype=int) - numpy.asarray(expected, dtype=int))
