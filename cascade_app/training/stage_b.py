@@ -107,8 +107,8 @@ def build(
     targets = LatentCache(work, "vqgan", vqgan, data=data, count=count, device=device)
     conditions = LatentCache(work, "encoder", encoder, data=data, count=max(count, data.count), device=device)
     free = {
-        shape: torch.tensor([not has_specks(describe(int(index))) for index in indices], device=device)
-        for shape, indices in targets.indices.items()
+        shape: torch.tensor([not has_specks(describe(int(index))) for index in indices], dtype=torch.bool, device=device)
+        for shape, indices in (targets.indices if refine else {}).items()
     }
     schedule = new_schedule()
     model, weights = new_model().to(device).train(), BucketWeights()

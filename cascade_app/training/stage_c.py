@@ -63,6 +63,7 @@ NOTHING, PICTURE, BOTH = 0.10, 0.18, 0.24
 LOOKS = 20.0  # weight of the previews' absolute differences
 # Above this ratio it is open what the picture will show, and the nearest picture to all of them is none of them.
 LOOKED_BELOW = 0.65
+# Of guesses made earlier than that the target may be another picture.
 TAKEN = Taken(share=0.85, below=0.5, earliest=LOOKED_BELOW)
 LOOKED = 6  # samples a step that are looked at: each costs as much as two of the network's own
 SHOW_PROMPTS = (
