@@ -17,15 +17,16 @@ from cascade_app.diffusion.effnet import ImageEncoder
 from cascade_app.diffusion.guidance import Guidance
 from cascade_app.diffusion.stages import StageSettings, decode, run_decoder, run_prior
 from cascade_app.runtime.loader import load_checkpoint
+from cascade_app.training.export import DECODER_STEPS, GUIDANCE, PRIOR_STEPS
 
 
 @dataclass(frozen=True)
 class Setting:
     """How a batch is made. The defaults are the checkpoint's page settings."""
 
-    prior_steps: int = 20
-    decoder_steps: int = 10
-    guidance: float = 2.0
+    prior_steps: int = PRIOR_STEPS
+    decoder_steps: int = DECODER_STEPS
+    guidance: float = GUIDANCE
     size_px: tuple[int, int] = (256, 256)  # height, width
     sampler: str = "ddpm"
 

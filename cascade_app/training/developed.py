@@ -67,9 +67,10 @@ class Developed:
         captions = captions_of(self.data.indices[SQUARE][start : start + len(latents)], rng, explicit=0.9)
         prompt = encode_prompts(parts.tokenizer, parts.text_encoder, captions)
         nothing = encode_prompts(parts.tokenizer, parts.text_encoder, [""] * len(captions))
-        steps = usual.prior_steps
-        first = steps - int(rng.integers(LEAST, MOST))
-        settings = StageSettings(tuple(latents.shape[1:]), parts.schedule(), Guidance(usual.guidance), steps, first=first)
+        first = usual.prior_steps - int(rng.integers(LEAST, MOST))
+        settings = StageSettings(
+            tuple(latents.shape[1:]), parts.schedule(), Guidance(usual.guidance), usual.prior_steps, first=first
+        )
         generators = [torch.Generator().manual_seed(start + i) for i in range(len(captions))]
         *_, state = run_prior(parts.prior, prompt, nothing, settings=settings, generators=generators, source=latents)
         return state.latents

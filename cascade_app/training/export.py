@@ -25,6 +25,7 @@ from cascade_app.training.unets import DECODER, PRIOR, new_scheduler
 from cascade_app.training.workdir import add_work_dir_argument, work_dir
 from cascade_app.training.world import DATA_VERSION
 
+PRIOR_STEPS, GUIDANCE, DECODER_STEPS = 20, 2.0, 10  # what the page starts with
 MODEL_INDEX = {
     "_class_name": "StableCascadeCombinedPipeline",
     "resolution_multiple": 42.67,
@@ -45,7 +46,9 @@ MODEL_INDEX = {
         "max_size_px": 384,
         "size_step_px": 32,
         "draws": "landscapes and icons",
-        "defaults": {"prior_steps": 20, "prior_guidance": 2.0, "decoder_steps": 10, "decoder_guidance": 0.0},
+        "defaults": {
+            "prior_steps": PRIOR_STEPS, "prior_guidance": GUIDANCE, "decoder_steps": DECODER_STEPS, "decoder_guidance": 0.0,
+        },  # fmt: skip
     },
 }
 # part -> (state file of its loop, module in it, name of its finished weights)

@@ -27,7 +27,7 @@ from cascade_app.training import encoder as encoders
 from cascade_app.training import stage_a
 from cascade_app.training.clip import PROJECTION
 from cascade_app.training.data import Pictures
-from cascade_app.training.export import unpack
+from cascade_app.training.export import DECODER_STEPS, unpack
 from cascade_app.training.guesses import Rows, Taken, with_guesses
 from cascade_app.training.latents import LatentCache
 from cascade_app.training.loop import BucketWeights, Part, autocast, high_ratios, pick_device
@@ -143,7 +143,7 @@ def build(
         condition = conditions.get((6, 6), np.arange(16))
         pictures = data.rows((6, 6), 0, 16).tensor().to(device)
         with autocast(device):
-            restored = vqgan.decode(denoise(ema["decoder"], condition, (64, 64), steps=10, schedule=schedule)).sample
+            restored = vqgan.decode(denoise(ema["decoder"], condition, (64, 64), steps=DECODER_STEPS, schedule=schedule)).sample
         print(
             f"stage_b  psnr after encoder, B and A {psnr(functional.mse_loss(restored.float(), pictures)):.2f} dB",
             flush=True,

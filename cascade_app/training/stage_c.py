@@ -31,7 +31,7 @@ from cascade_app.training import reader as readers
 from cascade_app.training.attributes import AttributeHead, attribute_loss, label_table
 from cascade_app.training.captions import can_be_short, is_one_word, is_plain
 from cascade_app.training.data import Pictures
-from cascade_app.training.export import unpack
+from cascade_app.training.export import GUIDANCE, PRIOR_STEPS, unpack
 from cascade_app.training.guesses import Rows, Taken, with_guesses
 from cascade_app.training.latents import LatentCache, fingerprint
 from cascade_app.training.loop import (
@@ -145,8 +145,8 @@ def sample_latents(
     schedule: CosineSchedule,
     device: torch.device,
     shape: tuple[int, int] = (6, 6),
-    steps: int = 20,
-    guidance: float = 2.0,
+    steps: int = PRIOR_STEPS,
+    guidance: float = GUIDANCE,
 ) -> Tensor:
     """A quick deterministic look at what Stage C does while it trains: prompts to (B, 16, *shape)."""
     count = len(prompts)
