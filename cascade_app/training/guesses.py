@@ -45,17 +45,14 @@ def with_guesses(
     schedule: CosineSchedule,
     rng: np.random.Generator,
     taken: Taken,
-    free: Tensor | None = None,
 ) -> Tensor:
     """`x0` (B, C, h, w), in some rows what `guess(noisy, earlier ratios, rows)` takes it for.
 
     Args:
         ratios: (B,) of the rows.
-        free: (B,) bool, rows that may hold a guess; all by default.
     """
     dice = torch.from_numpy(rng.random((3, len(x0))).astype(np.float32)).to(x0.device)
-    chosen = (dice[0] < taken.share) & (ratios < taken.below)
-    rows = torch.nonzero(chosen if free is None else chosen & free)[:, 0]
+    rows = torch.nonzero((dice[0] < taken.share) & (ratios < taken.below))[:, 0]
     if not len(rows):
         return x0
     between = ratios + (taken.earliest - ratios) * dice[2]

@@ -1,9 +1,11 @@
 """Draws a description from world.py: anti-aliased flat-vector posters and icons at any size.
 
 `render(scene, width_px, height_px)` is deterministic: everything not in the description (the outline of a hill,
-where the birds are) comes from dice seeded with the description's own seed. What has a shape of its own, a sun, a house, an
-icon's circle, stands exactly where the description puts it: a place that nobody has named is one more thing which the cells
-of Stage C's latent have to agree on. Knows nothing of sentences.
+which of its skylines a city has) comes from dice seeded with the description's own seed. What has a shape of its own, a sun,
+a house, an icon's circle, stands exactly where the description puts it: a place that nobody has named is one more thing which
+the cells of Stage C's latent have to agree on. What is small and many, stars, snowflakes, lit windows, stands where it always
+stands: Stage C's latent has no room for the places of thirty stars, and Stage B, which had to make them up, drew fog instead.
+Knows nothing of sentences.
 """
 
 from __future__ import annotations
@@ -19,6 +21,20 @@ from cascade_app.training.palettes import LIGHTS, NAMED, TERRAIN_COLOURS, Light,
 from cascade_app.training.world import Icon, Landscape, Scene
 
 COLUMNS = {"left": 0.23, "centre": 0.5, "right": 0.77}
+CLOUDS = ((0.17, 0.17, 1.0), (0.52, 0.13, 0.85), (0.83, 0.21, 1.1))  # x, y, size
+
+
+def _scattered(count: int, seed: str, height: float) -> list[tuple[float, float]]:
+    """Places (x, y) in a band of that height, none near another: of some dice's throws always the one with most room."""
+    rng, places = random.Random(seed), [(0.05, 0.05)]
+    while len(places) < count:
+        thrown = [(rng.uniform(0.01, 0.99), rng.uniform(0.01, 0.99) * height) for _ in range(6)]
+        places.append(max(thrown, key=lambda at: min(math.dist(at, other) for other in places)))
+    return places
+
+
+STARS = _scattered(30, "stars", 0.56)
+FLAKES = _scattered(44, "snow", 1.0)
 
 
 def render(scene: Scene, width_px: int = 256, height_px: int = 256) -> np.ndarray:
@@ -37,12 +53,12 @@ def _landscape(canvas: Canvas, scene: Landscape, rng: random.Random) -> None:
     horizon = terrain.HORIZON + (0.04 if scene.terrain != "sea" else 0.0)
     canvas.sky([(y * horizon, colour) for y, colour in sky_stops(light, scene.sky_colour)])
     if "stars" in scene.weather:
-        _stars(canvas, rng)
+        _specks(canvas, STARS, (0.0042, 0.0055, 0.0085), (240, 244, 255))
     body = _body(canvas, scene, light)
     if "clouds" in scene.weather:
-        _clouds(canvas, scene, light, rng)
+        _clouds(canvas, light, rng)
     if "birds" in scene.weather:
-        _birds(canvas, scene, light, rng)
+        _birds(canvas, light, rng)
     colour = NAMED[scene.terrain_colour] if scene.terrain_colour else TERRAIN_COLOURS[scene.terrain]
     ground = terrain.Ground(light, colour, rng)
     if scene.terrain == "sea":
@@ -52,14 +68,12 @@ def _landscape(canvas: Canvas, scene: Landscape, rng: random.Random) -> None:
     if scene.object:
         _object(canvas, scene, light, ground)
     if "snow" in scene.weather:
-        _snow(canvas, light, rng)
+        _specks(canvas, FLAKES, (0.007, 0.010), under(light, (255, 255, 255), 0.3))
 
 
-def _stars(canvas: Canvas, rng: random.Random) -> None:
-    for _ in range(26):
-        x, y = rng.random(), rng.random() * 0.5
-        size = rng.choice((0.003, 0.004, 0.006))
-        canvas.disc(x, y, size, (240, 244, 255))
+def _specks(canvas: Canvas, places: list[tuple[float, float]], sizes: tuple[float, ...], colour: Colour) -> None:
+    for i, (x, y) in enumerate(places):
+        canvas.disc(x, y, sizes[i % len(sizes)], colour)
 
 
 def _body(canvas: Canvas, scene: Landscape, light: Light):
@@ -105,11 +119,10 @@ def _crescent(canvas: Canvas, x: float, y: float, size: float, colour: Colour) -
     canvas.polygon([(x + u * dx, y + v * dy) for u, v in points], colour)
 
 
-def _clouds(canvas: Canvas, scene: Landscape, light: Light, rng: random.Random) -> None:
+def _clouds(canvas: Canvas, light: Light, rng: random.Random) -> None:
     colour = mix(light.haze, (255, 255, 255), 0.12 if light.night else 0.55)
-    for side in rng.sample((0.18, 0.5, 0.82), 2):
-        x, y = side + rng.uniform(-0.06, 0.06), rng.uniform(0.12, 0.3)
-        size = rng.uniform(0.8, 1.15) * canvas.unit / canvas.width
+    for x, y, scale in rng.sample(CLOUDS, 2):
+        size = scale * canvas.unit / canvas.width
         for u, radius in ((-0.075, 0.032), (-0.02, 0.05), (0.045, 0.038)):
             canvas.disc(x + u * size, y - radius * 0.5 * canvas.unit / canvas.height, radius, colour)
         half, thick = 0.125 * size, 0.018 * canvas.unit / canvas.height
@@ -126,12 +139,12 @@ def _clouds(canvas: Canvas, scene: Landscape, light: Light, rng: random.Random) 
         )
 
 
-def _birds(canvas: Canvas, scene: Landscape, light: Light, rng: random.Random) -> None:
-    x, y = rng.choice((0.3, 0.68)), rng.uniform(0.2, 0.3)
+def _birds(canvas: Canvas, light: Light, rng: random.Random) -> None:
+    x, y = rng.choice((0.3, 0.62)), 0.25
     ink = mix((30, 30, 46), light.haze, 0.15)
-    for u, v in ((0, 0), (0.07, -0.04), (0.13, 0.015)):
-        wing = 0.026 * canvas.unit / canvas.width
-        rise = 0.016 * canvas.unit / canvas.height
+    for u, v in ((0, 0), (0.08, -0.05), (0.15, 0.02)):
+        wing = 0.032 * canvas.unit / canvas.width
+        rise = 0.020 * canvas.unit / canvas.height
         cx, cy = x + u, y + v
         canvas.line(
             [
@@ -141,15 +154,9 @@ def _birds(canvas: Canvas, scene: Landscape, light: Light, rng: random.Random) -
                 (cx + wing * 0.4, cy - rise * 1.1),
                 (cx + wing, cy - rise),
             ],
-            0.008,
+            0.010,
             ink,
         )
-
-
-def _snow(canvas: Canvas, light: Light, rng: random.Random) -> None:
-    flake = under(light, (255, 255, 255), 0.3)
-    for i in range(40):
-        canvas.disc(rng.random(), rng.random(), (0.005, 0.008)[i % 2], flake)
 
 
 def _object(canvas: Canvas, scene: Landscape, light: Light, ground: terrain.Ground) -> None:

@@ -35,15 +35,14 @@ from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import psnr, to_bytes
 from cascade_app.training.unets import DECODER, new_schedule, new_unet, stage_parser, train_stage
 from cascade_app.training.workdir import work_dir
-from cascade_app.training.world import Landscape, Scene, describe
+from cascade_app.training.world import Landscape, describe
 
 CONDITION_NOISE = 0.15
 DETAIL = 6.0  # weight of a detail's latents, by how far they stand out of their surroundings
 DETAIL_CELLS = 9  # side of those surroundings, 4 px each
 DROPPED = 0.03
 TAKEN = Taken(share=0.85, below=0.85, from_noise=0.5)
-# A first guess has no stars, and a network that met those learnt to draw none: pictures of specks always show the truth.
-SPECKS = {"stars", "birds", "snow"}
+MORE_CITIES = 0.15  # share of a refining run's rows that are replaced by skylines, which have the most edges
 
 
 def new_model() -> StableCascadeUNet:
@@ -62,9 +61,10 @@ def disturbed(condition: Tensor) -> Tensor:
     return (condition + amount * torch.randn_like(condition)) * kept
 
 
-def has_specks(scene: Scene) -> bool:
-    """Whether there are small things all over this picture, which its Stage C latent only counts."""
-    return isinstance(scene, Landscape) and not SPECKS.isdisjoint(scene.weather)
+def city_rows(indices: np.ndarray) -> np.ndarray:
+    """The rows of pictures of a city."""
+    scenes = map(describe, map(int, indices))
+    return np.flatnonzero([isinstance(scene, Landscape) and scene.terrain == "city" for scene in scenes])
 
 
 def detail_weights(latents: Tensor) -> Tensor:
@@ -106,15 +106,14 @@ def build(
     encoder, _ = encoders.load(work, device)
     targets = LatentCache(work, "vqgan", vqgan, data=data, count=count, device=device)
     conditions = LatentCache(work, "encoder", encoder, data=data, count=max(count, data.count), device=device)
-    free = {
-        shape: torch.tensor([not has_specks(describe(int(index))) for index in indices], dtype=torch.bool, device=device)
-        for shape, indices in (targets.indices if refine else {}).items()
-    }
+    cities = {shape: city_rows(indices) for shape, indices in (targets.indices if refine else {}).items()}
     schedule = new_schedule()
     model, weights = new_model().to(device).train(), BucketWeights()
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         shape, rows = targets.pick(rng, batch)
+        if refine and len(cities[shape]):
+            rows = np.sort(np.where(rng.random(len(rows)) < MORE_CITIES, rng.choice(cities[shape], len(rows)), rows))
         # Rows of the targets are rows of the conditions too: both are in the pictures' order.
         x0, condition = targets.get(shape, rows), disturbed(conditions.get(shape, rows))
         # Whether there is a star is decided while it drowns in noise, not when all is noise.
@@ -127,9 +126,7 @@ def build(
         with autocast(device):
             source = x0
             if refine:
-                source = with_guesses(
-                    x0, ratios, guessed, schedule=schedule, rng=rng, taken=TAKEN, free=free[shape][rows]
-                )  # fmt: skip
+                source = with_guesses(x0, ratios, guessed, schedule=schedule, rng=rng, taken=TAKEN)
             noisy = add_noise(source, torch.randn_like(x0), schedule.alpha_cumprod(ratios))
             guess = guessed(noisy, ratios, slice(None))
         difference = guess.float() - x0

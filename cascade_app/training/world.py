@@ -10,7 +10,7 @@ import hashlib
 import random
 from dataclasses import dataclass
 
-DATA_VERSION = "2"
+DATA_VERSION = "3"
 
 COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "brown", "black", "white", "grey")
 TIMES = ("dawn", "noon", "sunset", "dusk", "night")
@@ -112,7 +112,7 @@ def is_held_out(scene: Scene) -> bool:
 def _landscape(seed: int, rng: random.Random) -> Landscape:
     time, terrain = rng.choice(TIMES), rng.choice(TERRAINS)
     thing = None
-    if rng.random() < 0.86:
+    if rng.random() < 0.82:
         thing = rng.choice(AT_HOME[terrain]) if rng.random() < 0.55 else rng.choice(OBJECTS)
         if thing == "sailboat" and terrain != "sea":
             terrain = "sea"  # a boat needs water
@@ -138,7 +138,7 @@ def _landscape(seed: int, rng: random.Random) -> Landscape:
         time=time,
         terrain=terrain,
         terrain_colour=rng.choice(COLOURS) if rng.random() < 0.42 else None,
-        sky_colour=rng.choice(COLOURS) if rng.random() < 0.08 else None,
+        sky_colour=rng.choice(COLOURS) if rng.random() < 0.14 else None,
         body=body,
         body_colour=body_colour,
         body_position=rng.choice(POSITIONS),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ import torch
 from cascade_app.training import stage_b, stage_c
 from cascade_app.training.guesses import Taken, with_guesses
 from cascade_app.training.unets import new_schedule
-from cascade_app.training.world import Icon, Landscape, describe
+from cascade_app.training.world import Landscape, describe
 
 SCHEDULE = new_schedule()
 RATIOS = torch.linspace(0.02, 1, 400)
@@ -63,26 +61,12 @@ def test_what_is_guessed_from_noise_alone_shows_nothing_of_the_truth():
     assert float(seen["shown"].std()) == pytest.approx(1, abs=0.05)
 
 
-def test_rows_that_are_not_free_hold_the_truth():
-    free = torch.arange(400) % 2 == 0
-    result = with_guesses(
-        torch.zeros(400, 4, 8, 8),
-        RATIOS,
-        lambda noisy, *_: torch.ones_like(noisy),
-        schedule=SCHEDULE,
-        rng=np.random.default_rng(0),
-        taken=Taken(share=1, below=0.5),
-        free=free,
-    )
-    assert torch.equal(result.flatten(1).mean(dim=1) == 1, free & (RATIOS < 0.5))
-
-
-@pytest.mark.parametrize("weather", [("stars",), ("clouds", "birds"), ("snow",)])
-def test_pictures_of_specks_are_known(weather):
-    scene = next(s for i in range(200) if isinstance(s := describe(i), Landscape))
-    assert stage_b.has_specks(replace(scene, weather=weather))
-    assert not stage_b.has_specks(replace(scene, weather=("clouds",)))
-    assert not stage_b.has_specks(next(s for i in range(200) if isinstance(s := describe(i), Icon)))
+def test_cities_are_found_among_the_pictures():
+    rows = stage_b.city_rows(np.arange(300))
+    assert len(rows) > 15
+    for i in range(300):
+        scene = describe(i)
+        assert (i in rows) == (isinstance(scene, Landscape) and scene.terrain == "city")
 
 
 def test_where_no_row_is_taken_nothing_is_guessed():

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cascade_app.training import captions, tokenizer
+from cascade_app.training import captions, terrain, tokenizer
 from cascade_app.training.scenes import render
 from cascade_app.training.stage_c import one_word_indices, short_rows
 from cascade_app.training.world import (
@@ -134,6 +134,25 @@ def test_what_has_a_shape_stands_where_the_description_puts_it():
     first, second = render(view), render(replace(view, seed=3))
     assert np.array_equal(first[:120], second[:120])  # the sun in the sky, and the sails
     assert not np.array_equal(render(replace(view, terrain="mountains")), render(replace(view, terrain="mountains", seed=3)))
+
+
+@pytest.mark.parametrize("weather", [("stars",), ("snow",)])
+def test_what_is_small_and_many_stands_where_it_always_stands(weather):
+    """Stage C's latent has no room for the places of thirty stars."""
+    view = Landscape(1, "night", "sea", None, None, None, None, "left", None, None, "left", ())
+    specks = [
+        np.abs(render(replace(view, seed=seed, weather=weather)).astype(int) - render(replace(view, seed=seed))).sum(axis=2) > 60
+        for seed in (1, 2)
+    ]
+    assert len({(y // 8, x // 8) for y, x in np.argwhere(specks[0])}) > 25
+    # What the waves of the sea hide differs.
+    assert np.array_equal(specks[0][:140], specks[1][:140])
+
+
+def test_a_city_has_one_of_a_few_skylines():
+    view = Landscape(1, "noon", "city", None, None, None, None, "left", None, None, "left", ())
+    cities = {render(replace(view, seed=seed)).tobytes() for seed in range(60)}
+    assert len(cities) == 2 * len(terrain.SKYLINES)
 
 
 def test_a_word_or_two_are_among_the_captions():
