@@ -142,7 +142,11 @@ def export(work: Path, target: Path, *, seed: int = 0) -> dict:
     before = json.loads((work / BEGUN).read_text()) if (work / BEGUN).exists() else {}
     for part in SOURCES:
         states[part], about = averaged(work, part)
-        provenance["parts"][part] = {key: _sum(before.get(part, {}).get(key), value) for key, value in about.items()}
+        earlier = before.get(part, {})
+        provenance["parts"][part] = {
+            **{key: _sum(earlier.get(key), value) for key, value in about.items()},
+            "data_version": earlier.get("data_version") if about["steps"] is None else DATA_VERSION,
+        }
     tokenizer = tokenizers.load(work / "tokenizer")
     shutil.copytree(work / "tokenizer", building / "tokenizer")
     _save_model(StableCascadeUNet(**PRIOR), states["prior"], building / "prior")
@@ -192,12 +196,14 @@ def unpack(folder: Path, work: Path) -> None:
             state = load_file(path)
             stage_a.save_final(work, name, {k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     if begins:
-        (work / BEGUN).write_text(json.dumps(json.loads((folder / "provenance.json").read_text())["parts"]))
+        told = json.loads((folder / "provenance.json").read_text())
+        parts = {part: {"data_version": told["data_version"], **about} for part, about in told["parts"].items()}
+        (work / BEGUN).write_text(json.dumps(parts))
 
 
 def model_card(provenance: dict) -> str:
     parts = provenance["parts"].items()
-    rows = "\n".join(f"| {part} | {about['steps']} | {about['minutes']} |" for part, about in parts)
+    rows = "\n".join(f"| {part} | {about['steps']} | {about['minutes']} | {about['data_version']} |" for part, about in parts)
     return f"""---
 license: apache-2.0
 tags: [text-to-image, stable-cascade]
@@ -217,12 +223,13 @@ below or beside another; on a coloured background). Words it does not know are i
 `cascade_app/training/scenes.py`; no other data and no other weights. Both diffusion stages predict x0
 (`prediction_type: sample`) with a squared-cosine schedule.
 
-| part | steps | minutes |
-|---|---|---|
+| part | steps | minutes | version of the pictures, the last |
+|---|---|---|---|
 {rows}
 
-**Limits.** It knows its own small world only: no people, no photographs, no text. Small details (stars, windows, birds) are
-invented by Stage B rather than chosen by the prompt. CLIP here was trained on the same world and knows nothing else.
+**Limits.** It knows its own small world only: no people, no photographs, no text. Small things (stars, snow,
+windows, birds) stand where they always stand there, and a city has one of four skylines: a latent of 16x6x6 holds no more.
+CLIP here was trained on the same world and knows nothing else.
 
 **Licence.** Apache-2.0, weights and pictures alike.
 """

@@ -18,6 +18,7 @@ from cascade_app.diffusion.preview import Previewer
 from cascade_app.training import evaluate
 from cascade_app.training.darkroom import Darkroom, Setting
 from cascade_app.training.export import export, unit_variance, unpack
+from cascade_app.training.world import DATA_VERSION
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,8 @@ def test_what_was_trained_before_is_counted_with_what_was_trained_since(folder, 
     shutil.copytree(folder, begun)
     about = json.loads((begun / "provenance.json").read_text())
     about["parts"]["prior"], about["parts"]["vqgan"] = {"steps": 700, "minutes": 30.5}, {"steps": None, "minutes": None}
+    about["data_version"], about["parts"]["encoder"] = "old", {"steps": 9, "minutes": 1.0}  # as before parts told their own
+    about["parts"]["previewer"]["data_version"] = "older"
     (begun / "provenance.json").write_text(json.dumps(about))
     work = tmp_path / "work"
     unpack(begun, work)
@@ -116,11 +119,12 @@ def test_what_was_trained_before_is_counted_with_what_was_trained_since(folder, 
         torch.save({"step": 40, "seconds": 90.0, "ema": {}}, work / "state" / f"{name}.pt")
         os.utime(work / "state" / f"{name}.pt", (0, 0))  # finished long ago: the kept weights are newer
     parts = export(work, tmp_path / "again")["parts"]
-    assert parts["prior"] == {"steps": 740, "minutes": 32.0}
-    assert parts["vqgan"] == {"steps": 40, "minutes": 1.5}
+    assert parts["prior"] == {"steps": 740, "minutes": 32.0, "data_version": DATA_VERSION}
+    assert parts["vqgan"] == {"steps": 40, "minutes": 1.5, "data_version": DATA_VERSION}
+    assert parts["encoder"] == {"steps": 9, "minutes": 1.0, "data_version": "old"}
+    assert parts["previewer"]["data_version"] == "older"
     unpack(tmp_path / "again", work)  # as sharpening does with what this folder has just exported
     assert export(work, tmp_path / "again")["parts"] == parts
-    assert parts["encoder"] == json.loads((begun / "provenance.json").read_text())["parts"]["encoder"]
 
 
 def test_a_trained_encoder_survives_float16():
