@@ -15,6 +15,7 @@ import json
 import random
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ from cascade_app.training.captions import full_caption
 from cascade_app.training.darkroom import Darkroom, Setting
 from cascade_app.training.data import to_tensor
 from cascade_app.training.roundness import roundness
-from cascade_app.training.scenes import render
+from cascade_app.training.scenes import STARS, render
 from cascade_app.training.sheets import contact_sheet
+from cascade_app.training.specks import standing_out
 from cascade_app.training.stage_a import to_bytes
 from cascade_app.training.workdir import add_work_dir_argument, work_dir
 from cascade_app.training.world import ATTRIBUTES, COLOURS, Scene, describe, labels
@@ -42,6 +44,7 @@ GROUPS = {
     "shape": ("shape", "other_shape"),
     "relation": ("relation",),
 }
+STARS_ABOVE = 0.3  # of the picture's height: no terrain hides those
 FREE_PROMPTS = (
     "a white lighthouse on a rock in a blue sea at sunset",
     "a red sun over blue mountains",
@@ -222,6 +225,26 @@ def circles(room: Darkroom, count: int, sheets: Path | None) -> dict:
     }
 
 
+def stars(room: Darkroom, count: int, sheets: Path | None) -> dict:
+    """Share of a sky's stars that stand in night pictures, with "stars" in the prompt and without, and in renders with them."""
+    scenes, index = [], 60_000_000
+    while len(scenes) < count:
+        scene = describe(index, kind="landscape")
+        index += 1
+        if scene.time == "night" and scene.sky_colour is None and not scene.body:
+            scenes.append(scene)
+    places = [(x, y) for x, y in STARS if y < STARS_ABOVE]
+    result, rows = {}, []
+    for name, weather in (("asked", ("stars",)), ("not_asked", ())):
+        pictures, _ = room.pictures([full_caption(replace(s, weather=weather)) for s in scenes], list(range(count)))
+        rows += to_bytes(pictures)
+        result[name] = [standing_out(one, places) for one in to_bytes(pictures)]
+    result["renders"] = [standing_out(render(replace(s, weather=("stars",))), places) for s in scenes]
+    if sheets:
+        contact_sheet(rows, sheets / "stars.png")
+    return {name: round(float(np.mean(shares)), 3) for name, shares in result.items()}
+
+
 def free_sheet(room: Darkroom, prompts: list[str], path: Path, *, columns: int = 8) -> Tensor:
     pictures, _ = room.pictures(prompts, list(range(100, 100 + len(prompts))))
     contact_sheet(list(to_bytes(pictures)), path, columns=columns, titles=prompts)
@@ -250,6 +273,7 @@ def evaluate(folder: Path, work: Path, *, count: int, sheets: Path | None) -> di
         "guidance": lambda: guidance_sweep(room, judge, scenes[:few], sheets),
         "negative_prompt": lambda: negative_prompt(room, judge, max(24, few), sheets),
         "circles": lambda: circles(room, few, sheets),
+        "stars": lambda: stars(room, few, sheets),
         "night_and_noon": lambda: day_and_night(room, judge, 8),
         "fewer": lambda: fewer_steps_and_bits(room, judge, scenes[:few], pictures[:few], folder),
     }
