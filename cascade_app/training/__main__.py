@@ -22,7 +22,7 @@ REFINED = (((("stage_b --refine", 0.3),), (("stage_c --refine", 0.3),)),)
 SHARPEN = (((("sharpen", 0.09),),),)
 PHASES: tuple[tuple[tuple[tuple[str, float], ...], ...], ...] = (
     ((("stage_a", 0.09), ("clip", 0.07)), (("encoder", 0.25),)),
-    ((("stage_b", 0.36),), (("reader", 0.01), ("stage_c", 0.35))),
+    ((("stage_b", 0.36),), (("reader", 0.01), ("previewer", 0.03), ("stage_c", 0.32))),
     *REFINED,
 )
 

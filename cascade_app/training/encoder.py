@@ -3,7 +3,7 @@
     python -m cascade_app.training.encoder --minutes 20
 
 The latents also have to tell every attribute of the scene to a small classifier, so that colours and objects are not
-sacrificed to the outlines of hills. Stage B's training may go on improving the encoder (stage_b.py, --joint).
+sacrificed to the outlines of hills. The previewer alone goes on later (previewer.py).
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ def averaged(work: Path, part: str) -> tuple[dict[str, Tensor], dict]:
     finished = work / "final" / f"{name}.pt"
     about: dict[str, Any] = {"steps": None, "minutes": None}
     running = None
-    for state in (work / "state" / f"{name}.pt" for name in (loop, *(f"{loop}_{later}" for later in LATER))):
+    # A part that goes on alone after its loop has a state of its own name: the previewer.
+    phases = dict.fromkeys((loop, *(f"{loop}_{later}" for later in LATER), name))
+    for state in (work / "state" / f"{phase}.pt" for phase in phases):
         if state.exists():
             running = torch.load(state, map_location="cpu", weights_only=True)
             about["steps"] = (about["steps"] or 0) + running["step"]

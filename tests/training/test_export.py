@@ -110,19 +110,20 @@ def test_what_was_trained_before_is_counted_with_what_was_trained_since(folder, 
     about = json.loads((begun / "provenance.json").read_text())
     about["parts"]["prior"], about["parts"]["vqgan"] = {"steps": 700, "minutes": 30.5}, {"steps": None, "minutes": None}
     about["data_version"], about["parts"]["encoder"] = "old", {"steps": 9, "minutes": 1.0}  # as before parts told their own
-    about["parts"]["previewer"]["data_version"] = "older"
+    about["parts"]["image_encoder"]["data_version"] = "older"
     (begun / "provenance.json").write_text(json.dumps(about))
     work = tmp_path / "work"
     unpack(begun, work)
     (work / "state").mkdir()
-    for name in ("stage_c_refined", "stage_a_sharpened"):
+    for name in ("stage_c_refined", "stage_a_sharpened", "previewer"):
         torch.save({"step": 40, "seconds": 90.0, "ema": {}}, work / "state" / f"{name}.pt")
         os.utime(work / "state" / f"{name}.pt", (0, 0))  # finished long ago: the kept weights are newer
     parts = export(work, tmp_path / "again")["parts"]
     assert parts["prior"] == {"steps": 740, "minutes": 32.0, "data_version": DATA_VERSION}
     assert parts["vqgan"] == {"steps": 40, "minutes": 1.5, "data_version": DATA_VERSION}
     assert parts["encoder"] == {"steps": 9, "minutes": 1.0, "data_version": "old"}
-    assert parts["previewer"]["data_version"] == "older"
+    assert parts["previewer"] == {"steps": 40, "minutes": 1.5, "data_version": DATA_VERSION}  # gone on alone
+    assert parts["image_encoder"]["data_version"] == "older"
     unpack(tmp_path / "again", work)  # as sharpening does with what this folder has just exported
     assert export(work, tmp_path / "again")["parts"] == parts
 

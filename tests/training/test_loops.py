@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cascade_app.training import classifier, clip, encoder, sharpen, stage_a, stage_b, stage_c
+from cascade_app.training import classifier, clip, encoder, previewer, sharpen, stage_a, stage_b, stage_c
 from cascade_app.training.loop import BucketWeights, Budget, Trainer, learning_rate, sample_ratios
 from cascade_app.training.muon import orthogonalise
 
@@ -24,10 +24,10 @@ def build(name, data, work, batch, developed=None):
         return stage_b.build(data, work, CPU, batch=batch, count=data.count)
     if name == "stage_c":
         return stage_c.build(data, work, CPU, batch=batch, count=data.count)
-    return {"clip": clip, "classifier": classifier}[name].build(data, work, CPU, batch=batch)
+    return {"clip": clip, "classifier": classifier, "previewer": previewer}[name].build(data, work, CPU, batch=batch)
 
 
-PARTS = ("stage_a", "encoder", "clip", "stage_b", "stage_c", "sharpen", "classifier")
+PARTS = ("stage_a", "encoder", "previewer", "clip", "stage_b", "stage_c", "sharpen", "classifier")
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -59,6 +59,15 @@ def test_loss_falls_on_a_few_pictures(data, work, tmp_path):
     trainer = Trainer(build("encoder", data, work, 3), tmp_path / "state.pt", Budget(steps=60))
     losses = [trainer.one_step()["loss"] for _ in range(22)]
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
+
+
+def test_the_previewer_goes_on_alone_with_the_statistics_it_had(data, work, tmp_path):
+    part = build("previewer", data, work, 8)
+    before = {name: value.clone() for name, value in part.modules["previewer"].state_dict().items()}
+    Trainer(part, tmp_path / "state.pt", Budget(steps=3)).run()
+    assert set(part.modules) == {"previewer"}
+    for name, value in part.modules["previewer"].state_dict().items():
+        assert torch.equal(value, before[name]) == ("running" in name or "tracked" in name), name
 
 
 @pytest.mark.slow
