@@ -230,7 +230,7 @@ below or beside another; on a coloured background). Words it does not know are i
 {rows}
 
 **Limits.** It knows its own small world only: no people, no photographs, no text. Small things (stars, snow,
-windows, birds) stand where they always stand there, and a city has one of four skylines: a latent of 16x6x6 holds no more.
+windows, birds) stand where they always stand there, and a city has one skyline a time of day: a latent of 16x6x6 holds no more.
 CLIP here was trained on the same world and knows nothing else.
 
 **Licence.** Apache-2.0, weights and pictures alike.

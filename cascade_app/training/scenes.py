@@ -1,7 +1,7 @@
 """Draws a description from world.py: anti-aliased flat-vector posters and icons at any size.
 
 `render(scene, width_px, height_px)` is deterministic: everything not in the description (the outline of a hill,
-which of its skylines a city has) comes from dice seeded with the description's own seed. What has a shape of its own, a sun,
+on which side the birds are) comes from dice seeded with the description's own seed. What has a shape of its own, a sun,
 a house, an icon's circle, stands exactly where the description puts it: a place that nobody has named is one more thing which
 the cells of Stage C's latent have to agree on. What is small and many, stars, snowflakes, lit windows, stands where it always
 stands: Stage C's latent has no room for the places of thirty stars, and Stage B, which had to make them up, drew fog instead.
@@ -60,7 +60,7 @@ def _landscape(canvas: Canvas, scene: Landscape, rng: random.Random) -> None:
     if "birds" in scene.weather:
         _birds(canvas, light, rng)
     colour = NAMED[scene.terrain_colour] if scene.terrain_colour else TERRAIN_COLOURS[scene.terrain]
-    ground = terrain.Ground(light, colour, rng)
+    ground = terrain.Ground(scene.time, colour, rng)
     if scene.terrain == "sea":
         terrain.sea(canvas, ground, body=body)
     else:
