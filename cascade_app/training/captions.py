@@ -11,7 +11,15 @@ from __future__ import annotations
 
 import random
 
-from cascade_app.training.world import ICON_COLOURS, NATURAL_COLOURS, NEUTRAL_BACKGROUNDS, Icon, Landscape, Scene
+from cascade_app.training.world import (
+    AT_HOME,
+    ICON_COLOURS,
+    NATURAL_COLOURS,
+    NEUTRAL_BACKGROUNDS,
+    Icon,
+    Landscape,
+    Scene,
+)
 
 WORDS = {
     "dawn": ("at dawn", "at dawn", "at sunrise", "in the early morning", "in the morning"),
@@ -202,12 +210,13 @@ def _is_ordinary(scene: Landscape) -> dict[str, bool]:
     """Whether a part is as one expects it when nobody names it."""
     central = scene.object_position == "centre"
     natural = scene.object is None or scene.object_colour in NATURAL_COLOURS[scene.object]
+    at_home = scene.object is None or scene.object in AT_HOME[scene.terrain]
     body_central, body_natural = scene.body_position == "centre", scene.body_colour is None
     return {
         "object": scene.object is None,
         "object_colour": natural,
         "object_place": central,
-        "ground": scene.terrain_colour is None,
+        "ground": scene.terrain_colour is None and at_home,  # "cactus" alone was drawn half in a desert, half in a city
         "ground_colour": scene.terrain_colour is None,
         "time": True,
         "body": scene.body is None or body_central and body_natural,
@@ -323,6 +332,8 @@ def _few_words(scene: Scene, rng: random.Random) -> str | None:
     if not ordinary["ground_colour"]:
         return None if scene.object else f"{scene.terrain_colour} {scene.terrain}"
     if scene.object:
+        if not ordinary["ground"]:
+            return None
         plain = (
             [scene.object, _say(scene.object, rng), plural(_say(scene.object, rng))]
             if ordinary["object_colour"]

@@ -12,6 +12,7 @@ from cascade_app.training import captions, terrain, tokenizer
 from cascade_app.training.scenes import render
 from cascade_app.training.stage_c import one_word_indices, short_rows
 from cascade_app.training.world import (
+    AT_HOME,
     ATTRIBUTES,
     COLOURS,
     ICON_COLOURS,
@@ -123,6 +124,8 @@ def test_a_caption_leaves_out_only_what_is_ordinary(scenes):
             places = [p for p in (scene.object and scene.object_position, scene.body and scene.body_position) if p]
             for place in ("left", "right"):
                 assert text.replace(",", "").split().count(place) == places.count(place), (text, scene)
+            if scene.object and scene.object not in AT_HOME[scene.terrain]:  # a cactus is in a desert unless it is said where
+                assert any(words.split()[-1] in text for words in captions.WORDS[scene.terrain]), text
             for colour in (scene.terrain_colour, scene.sky_colour, scene.body and scene.body_colour):
                 assert colour is None or colour in text.replace(",", "").split(), (text, scene)
 
