@@ -94,28 +94,7 @@ PRAISE = (
     "lovely",
     "wallpaper",
 )
-_SYLLABLES = (
-    "ba",
-    "lor",
-    "mi",
-    "ten",
-    "qua",
-    "ri",
-    "zo",
-    "fel",
-    "nu",
-    "sha",
-    "gre",
-    "vok",
-    "pi",
-    "dun",
-    "ket",
-    "ol",
-    "wex",
-    "ja",
-    "thra",
-    "sim",
-)
+_SYLLABLES = tuple("ba lor mi ten qua ri zo fel nu sha gre vok pi dun ket ol wex ja thra sim".split())
 
 
 def _say(word: str, rng: random.Random | None) -> str:

@@ -237,7 +237,7 @@ def stars(room: Darkroom, count: int, sheets: Path | None) -> dict:
     result, rows = {}, []
     for name, weather in (("asked", ("stars",)), ("not_asked", ())):
         pictures, _ = room.pictures([full_caption(replace(s, weather=weather)) for s in scenes], list(range(count)))
-        rows += to_bytes(pictures)
+        rows += [*to_bytes(pictures)]
         result[name] = [standing_out(one, places) for one in to_bytes(pictures)]
     result["renders"] = [standing_out(render(replace(s, weather=("stars",))), places) for s in scenes]
     if sheets:
