@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cascade_app.training import encoder as encoders
-from cascade_app.training.data import Pictures
+from cascade_app.training.data import SQUARE, Pictures, to_tensor
 from cascade_app.training.latents import LatentCache
 from cascade_app.training.loop import Budget, Part, Trainer, autocast, part_parser, pick_device
 from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import psnr, save_final, to_bytes
 from cascade_app.training.workdir import work_dir
-
-SQUARE = (6, 6)
 
 
 def difference(previews: Tensor, small: Tensor) -> Tensor:
@@ -40,8 +38,7 @@ def build(
     model = encoders.load(work, device)[1].requires_grad_(True)
 
     def pair(shape: tuple[int, int], rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        pictures = torch.from_numpy(data.maps[shape][rows]).permute(0, 3, 1, 2).float().to(device) / 255
-        return latents.get(shape, rows), encoders.shrink(pictures, *shape)
+        return latents.get(shape, rows), encoders.shrink(to_tensor(data.maps[shape][rows]).to(device), *shape)
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         written, small = pair(*latents.pick(rng, batch))
