@@ -11,6 +11,7 @@ against other prompts' attributes: that is chance.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import sys
@@ -207,12 +208,8 @@ def day_and_night(room: Darkroom, judge, count: int) -> dict:
 
 def circles(room: Darkroom, count: int, sheets: Path | None) -> dict:
     """How round single circles are, on pictures and on renders of the same scenes."""
-    scenes, index = [], 50_000_000
-    while len(scenes) < count:
-        scene = describe(index, held_out=True, kind="icon")
-        index += 1
-        if scene.shape == "circle" and scene.relation is None:
-            scenes.append(scene)
+    icons = (describe(i, held_out=True, kind="icon") for i in itertools.count(50_000_000))
+    scenes = list(itertools.islice((one for one in icons if one.shape == "circle" and one.relation is None), count))
     prompts = [full_caption(scene) for scene in scenes]
     pictures, _ = room.pictures(prompts, list(range(count)))
     if sheets:
@@ -227,18 +224,16 @@ def circles(room: Darkroom, count: int, sheets: Path | None) -> dict:
 
 def stars(room: Darkroom, count: int, sheets: Path | None) -> dict:
     """Share of a sky's stars that stand in night pictures, with "stars" in the prompt and without, and in renders with them."""
-    scenes, index = [], 60_000_000
-    while len(scenes) < count:
-        scene = describe(index, kind="landscape")
-        index += 1
-        if scene.time == "night" and scene.sky_colour is None and not scene.body:
-            scenes.append(scene)
+    views = (describe(i, kind="landscape") for i in itertools.count(60_000_000))
+    nights = (one for one in views if one.time == "night" and one.sky_colour is None and not one.body)
+    scenes = list(itertools.islice(nights, count))
     places = [(x, y) for x, y in STARS if y < STARS_ABOVE]
     result, rows = {}, []
     for name, weather in (("asked", ("stars",)), ("not_asked", ())):
         pictures, _ = room.pictures([full_caption(replace(s, weather=weather)) for s in scenes], list(range(count)))
-        rows += [*to_bytes(pictures)]
-        result[name] = [standing_out(one, places) for one in to_bytes(pictures)]
+        shown = list(to_bytes(pictures))
+        rows += shown
+        result[name] = [standing_out(one, places) for one in shown]
     result["renders"] = [standing_out(render(replace(s, weather=("stars",))), places) for s in scenes]
     if sheets:
         contact_sheet(rows, sheets / "stars.png")

@@ -87,6 +87,13 @@ class LatentCache:
         return torch.from_numpy(self.arrays[shape][rows].astype(np.float32)).to(self.device)
 
 
+def with_more(rows: np.ndarray, of: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Sorted rows of a batch, a share of them replaced by rows out of `of`; as they are where that is empty."""
+    if not len(of):
+        return rows
+    return np.sort(np.where(rng.random(len(rows)) < share, rng.choice(of, len(rows)), rows))
+
+
 def main() -> None:
     """Fill one cache before the parts that share it start."""
     from cascade_app.training import encoder, stage_a

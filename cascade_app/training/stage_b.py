@@ -29,7 +29,7 @@ from cascade_app.training.clip import PROJECTION
 from cascade_app.training.data import Pictures
 from cascade_app.training.export import DECODER_STEPS, unpack
 from cascade_app.training.guesses import Rows, Taken, with_guesses
-from cascade_app.training.latents import LatentCache
+from cascade_app.training.latents import LatentCache, with_more
 from cascade_app.training.loop import BucketWeights, Part, autocast, high_ratios, pick_device
 from cascade_app.training.sheets import contact_sheet
 from cascade_app.training.stage_a import psnr, to_bytes
@@ -112,8 +112,8 @@ def build(
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         shape, rows = targets.pick(rng, batch)
-        if refine and len(cities[shape]):
-            rows = np.sort(np.where(rng.random(len(rows)) < MORE_CITIES, rng.choice(cities[shape], len(rows)), rows))
+        if refine:
+            rows = with_more(rows, cities[shape], MORE_CITIES, rng)
         # Rows of the targets are rows of the conditions too: both are in the pictures' order.
         x0, condition = targets.get(shape, rows), disturbed(conditions.get(shape, rows))
         # Whether there is a star is decided while it drowns in noise, not when all is noise.

@@ -33,7 +33,7 @@ from cascade_app.training.captions import can_be_short, is_one_word, is_plain
 from cascade_app.training.data import Pictures
 from cascade_app.training.export import GUIDANCE, PRIOR_STEPS, unpack
 from cascade_app.training.guesses import Rows, Taken, with_guesses
-from cascade_app.training.latents import LatentCache, fingerprint
+from cascade_app.training.latents import LatentCache, fingerprint, with_more
 from cascade_app.training.loop import (
     BucketWeights,
     Part,
@@ -198,8 +198,7 @@ def build(
 
     def loss(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         shape, rows = targets.pick(rng, batch, square=0.85)
-        if len(icons[shape]):
-            rows = np.sort(np.where(rng.random(len(rows)) < MORE_ICONS, rng.choice(icons[shape], len(rows)), rows))
+        rows = with_more(rows, icons[shape], MORE_ICONS, rng)
         brief = np.zeros(len(rows), dtype=bool)
         if refine and short[shape]:
             brief = rng.random(len(rows)) < MORE_SHORT

@@ -7,7 +7,7 @@ import torch
 
 from cascade_app.training import encoder, stage_c
 from cascade_app.training.data import SQUARE, to_tensor
-from cascade_app.training.latents import LatentCache
+from cascade_app.training.latents import LatentCache, with_more
 from cascade_app.training.scenes import render
 from cascade_app.training.world import describe
 
@@ -57,3 +57,11 @@ def test_refining_learns_from_icons_drawn_besides(work, data, monkeypatch):
         value, numbers = part.loss(step, np.random.default_rng(step))
         assert torch.isfinite(value) and {"mse", "look"} <= set(numbers)
     assert set(asked) & set(stage_c.one_word_indices(data.count, 3))
+
+
+def test_a_share_of_a_batch_is_replaced_and_its_rows_stay_sorted():
+    rows, of = np.arange(1000), np.array([5000, 6000])
+    more = with_more(rows, of, 0.2, np.random.default_rng(0))
+    assert (np.diff(more) >= 0).all() and 150 < np.isin(more, of).sum() < 250
+    assert set(more) <= {*rows, *of}
+    assert np.array_equal(with_more(rows, np.array([], dtype=int), 0.2, np.random.default_rng(0)), rows)
