@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cascade_app.runtime import torch_start
+
 RESULTS = Path(__file__).resolve().parent / "results"
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -125,8 +127,8 @@ def asked(arguments: argparse.Namespace, checkpoint: str) -> dict[str, Any]:
 
 
 def begin(threads: int) -> None:
-    """Before torch is imported: threads that wait must not spin, or they hold up those they wait for where cores are shared."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    """Import torch as the app does; with `threads` of them, 0 for its own choice."""
+    torch_start.prepare()
     import torch
 
     if threads:

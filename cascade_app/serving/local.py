@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -60,9 +59,9 @@ class LocalBackend:
     def _load(self) -> None:
         self._status = BackendStatus("loading", "Loading PyTorch.")
         from cascade_app.runtime.fetching import fetch
-        # Read when torch starts its threads. Waiting threads that spin hold up those they wait for where cores are shared: a
-        # picture took 9 to 37 s instead of 1.4 s beside three busy processes on two cores.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from cascade_app.runtime.torch_start import prepare
+
+        prepare()
         from cascade_app.runtime.manager import PipelineManager
 
         # Kept even if the default checkpoint cannot be loaded: another one may be chosen.

@@ -25,11 +25,6 @@ def folder(tmp_path_factory):
     return str(write_checkpoint(tmp_path_factory.mktemp("bench"), scheduler=x0_scheduler()))
 
 
-@pytest.fixture(autouse=True)
-def calm(monkeypatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # benchmarks set it; put back after
-
-
 def last_line(capsys) -> dict:
     return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
 
