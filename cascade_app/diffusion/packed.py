@@ -22,14 +22,13 @@ def can_pack(dtype: torch.dtype) -> bool:
     return torch.ops.mkldnn._is_mkldnn_fp16_supported() if dtype == torch.float16 else dtype == torch.float32
 
 
-def linear(layer: nn.Module, x: Tensor, *, gelu: bool = False) -> Tensor:
-    """`layer`, a Linear packed or not, of (..., inputs), then the exact GELU if wanted."""
+def linear(layer: nn.Module, x: Tensor, *, gelu: bool = False, add: Tensor | None = None) -> Tensor:
+    """`layer`, a Linear packed or not, of (..., inputs), then the exact GELU if wanted, or the sum with `add` (..., outputs)."""
     if isinstance(layer, PackedLinear):
-        # In 16 bits the GELU within the product rounds less, and takes longer than one of its own.
-        inside = gelu and x.dtype == torch.float32
-        y = layer(x, "gelu" if inside else "none")
-        return functional.gelu(y) if gelu and not inside else y
+        return layer.plus(x, add) if add is not None else layer(x, "gelu" if gelu else "none")
     y = functional.linear(x, layer.weight, layer.bias)
+    if add is not None:
+        return y.add_(add)
     return functional.gelu(y) if gelu else y
 
 
@@ -44,6 +43,10 @@ class PackedLinear(nn.Module):
     def forward(self, x: Tensor, activation: str = "none") -> Tensor:
         """(..., inputs) -> (..., outputs); `activation` is "none" or "gelu"."""
         return torch.ops.mkldnn._linear_pointwise.default(x, self.weight, self.bias, activation, [], "none")
+
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """(..., inputs), (..., outputs) -> (..., outputs): the product and `other`, summed before they are rounded."""
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, self.bias, "add")
 
 
 class PackedDepthwise(nn.Module):

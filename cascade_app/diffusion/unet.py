@@ -204,7 +204,7 @@ def _residual_block(block: Any, x: Tensor, skip: Tensor | None) -> Tensor:
     hidden = linear(widen, hidden, gelu=True)
     norm = _response(hidden)
     factor = (response_norm.gamma * norm).div_(norm.mean(dim=-1, keepdim=True).add_(_EPS)).add_(1)
-    return linear(narrow, torch.addcmul(response_norm.beta, hidden, factor)).add_(x)
+    return linear(narrow, torch.addcmul(response_norm.beta, hidden, factor), add=x)
 
 
 def _response(hidden: Tensor) -> Tensor:
@@ -231,7 +231,7 @@ def _attention_block(block: Any, x: Tensor, keys_values: Tensor) -> Tensor:
     query = query.unflatten(-1, (attention.heads, -1)).transpose(1, 2)  # (N, heads, h*w, head size)
     key, value = keys_values.unflatten(-1, (2, attention.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
     out = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(rows, *x.shape[1:])
-    return linear(attention.to_out[0], out).add_(_rows(x, rows))
+    return linear(attention.to_out[0], out, add=_rows(x, rows))
 
 
 def _queries_keys_values(attention: Any, tokens: Tensor) -> Tensor:

@@ -25,19 +25,22 @@ def assert_near(packed, plain) -> None:
 
 
 @dtypes()
-@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize("then", ["nothing", "gelu", "add"])
 @pytest.mark.parametrize("shape", [(3, 40), (2, 5, 7, 40), (2, 1, 40)])
 @pytest.mark.parametrize("bias", [True, False])
 @torch.no_grad()
-def test_a_linear_layer(dtype, gelu, shape, bias):
+def test_a_linear_layer(dtype, then, shape, bias):
     torch.manual_seed(0)
     layer, x = nn.Linear(40, 24, bias=bias).to(dtype), torch.randn(*shape).to(dtype)
+    other = torch.randn(*shape[:-1], 24).to(dtype)
     expected = functional.linear(x, layer.weight, layer.bias)
-    expected = functional.gelu(expected) if gelu else expected
+    expected = {"nothing": expected, "gelu": functional.gelu(expected), "add": expected + other}[then]
     packed = PackedLinear(layer.weight, layer.bias)
-    for given in (x, x.transpose(0, -2).contiguous().transpose(0, -2)):
-        assert_near(linear(layer, given, gelu=gelu), expected)
-        assert_near(linear(packed, given, gelu=gelu), expected)
+    for laid_out in (lambda y: y, lambda y: y.transpose(0, -2).contiguous().transpose(0, -2)):
+        given, added = laid_out(x), laid_out(other) if then == "add" else None
+        for one in (layer, packed):
+            assert_near(linear(one, given, gelu=then == "gelu", add=added), expected)
+            assert torch.equal(given, x) and (added is None or torch.equal(added, other))
 
 
 CONVOLUTIONS = {
