@@ -149,12 +149,7 @@ def memory(peak: Callable[[str], int | None]) -> dict[str, Any]:
 
 def peak_bytes(name: str, arguments: argparse.Namespace) -> int | None:
     """Peak memory of a process that loads one side and makes two pictures."""
-    width, height = arguments.size or (0, 0)
-    one = measure.in_a_process(
-        "cascade_app.bench.compare", "--alone", name, "--checkpoint", arguments.checkpoint,
-        "--threads", str(arguments.threads), "--steps", "+".join(map(str, arguments.steps)),
-        *(["--size", f"{width}x{height}"] if width else []),
-    )  # fmt: skip
+    one = measure.alone("compare", arguments, "--alone", name)
     if "error" in one:
         print(f"{name}: {one['error']}", file=sys.stderr)
     return one.get("peak_rss_bytes")

@@ -182,6 +182,17 @@ def in_a_process(module: str, *arguments: str, environment: Mapping[str, str] | 
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def alone(
+    name: str, arguments: argparse.Namespace, *options: str, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What the benchmark `name` finds in a process of its own, asked for the same as this one; `options` come on top."""
+    size = ["--size", "x".join(map(str, arguments.size))] if arguments.size else []
+    return in_a_process(
+        f"cascade_app.bench.{name}", "--checkpoint", arguments.checkpoint, "--threads", str(arguments.threads),
+        "--steps", "+".join(map(str, arguments.steps)), *size, *options, environment=environment,
+    )  # fmt: skip
+
+
 def peak_rss_bytes() -> int:
     """The most memory this process has held at once. Not getrusage where it can be helped: that counts the parent's in."""
     for line in _proc_status():

@@ -25,7 +25,8 @@ from cascade_app.bench import measure
 REMARKS = {
     "aten::linear": (
         "Products of few rows: with guidance Stage C has 72 at 6x6, Stage B 64 at its lowest level, where the peak is "
-        "measured with 1024; the blocks' edges weigh. Larger pictures come nearer to it (bench.scaling)."
+        "measured with 1024; the blocks' edges weigh, and within the product are the GELU or the sum that follow. Larger "
+        "pictures come nearer to it (bench.scaling)."
     ),
     "aten::convolution": (
         "Depthwise 3x3 and 5x5 kernels: 9 to 25 multiplications a value, each channel for itself, so there is no matrix "
@@ -193,7 +194,9 @@ def _bytes(event: Any) -> float:
 
 def _flops(event: Any) -> float:
     """Of products and convolutions, from their shapes: torch counts only some of them."""
-    shapes = _shapes(event)[1 if "addmm" in event.name else 0 :]  # the bias comes first there
+    shapes = _shapes(event)
+    if "addmm" in event.name or (event.name.endswith("_linear_pointwise") and len(event.input_shapes) == 5):
+        del shapes[0 if "addmm" in event.name else 1]  # the bias, or what is added to a packed product
     if len(shapes) < 2 or _kind(event.name) not in ("aten::linear", "aten::convolution"):
         return 0.0
     first, weight = shapes[0], shapes[1]

@@ -20,9 +20,10 @@ from typing import Any
 _LATER = "torch._meta_registrations"
 # Who builds on torch finds it whole, and so does whoever traces: torch.compile and torch.export begin by importing the last.
 _WHOLE = ("accelerate", "diffusers", "transformers", "torch._dynamo")
-# Turns of GNU OpenMP's loop: 30 us on one processor, 90 us on another. A picture of the pocket checkpoint is some 6,000 waits of
-# less. Sleeping at once, it took 1.8 times as long; without end, 9 to 37 s instead of 1.4 s beside three busy processes.
-_SPINS = "2000"
+# Turns of GNU OpenMP's loop, some 30 us, before a thread that waits falls asleep. A picture of the pocket checkpoint is thousands
+# of shorter waits. Asleep at once, it takes 1.6 times as long; with OpenMP's own number, 2.8 times beside three busy processes
+# on two cores, where falling asleep at once would be the quickest (bench.waiting).
+SPINS = "2000"
 
 
 def prepare() -> None:
@@ -30,7 +31,7 @@ def prepare() -> None:
     if "torch" in sys.modules:
         return
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # what other OpenMP libraries go by
-    os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from cascade_app.bench import batch, compare, develop, gpu, interval, previews, profile, scaling, startup
-from cascade_app.bench.studio import STAGES, Made
+from cascade_app.bench import batch, compare, develop, gpu, interval, previews, profile, scaling, startup, waiting
+from cascade_app.bench.studio import STAGES, Made, Studio, ask
 from cascade_app.bench.weights import mid_size
+from cascade_app.diffusion.packed import can_pack
+from cascade_app.runtime import loader
 from cascade_app.runtime.footprint import count_unet
 from tests.small import write_checkpoint, x0_scheduler
 
@@ -112,6 +114,32 @@ def test_scaling(folder, capsys):
     assert 1.9 < flop["images"][1] / flop["images"][0] <= 2.01
 
 
+def test_operations_of_packed_layers_are_counted(folder, monkeypatch):
+    """Packed, queries are made along with the keys and values of the conditioning: a little more."""
+    arguments = scaling._arguments(["--steps", "2+2", "--size", "64x64", "--checkpoint", folder])
+
+    def flop(packs: bool) -> int:
+        with monkeypatch.context() as patch:
+            patch.setattr(loader, "can_pack", lambda dtype: packs)
+            return scaling.counted(Studio(folder, dtype="float32"), ask(arguments, 0))[0]
+
+    assert flop(False) <= flop(can_pack(torch.float32)) < 1.1 * flop(False)
+
+
+def test_waiting(folder, capsys, monkeypatch):
+    monkeypatch.setattr(waiting, "PICTURES", 1)
+    waiting.main([*SMALL, "--checkpoint", folder, "--busy", "1"])
+    result = last_line(capsys)
+    assert set(result["seconds"]["1"]) == set(waiting.SIDES) and min(result["seconds"]["1"].values()) > 0
+    assert set(result["ratio_asleep"]) == set(result["ratio_spinning"]) == {"1"}
+
+
+def test_busy_processes_end_with_what_they_stood_beside():
+    with waiting.busy_processes(2) as running:
+        assert [process.poll() for process in running] == [None, None]
+    assert None not in [process.poll() for process in running] and len(running) == 2
+
+
 def test_growth_beyond_the_operations_is_seen():
     rows = [{"flop": 1, "seconds": 1.0}, {"flop": 4, "seconds": 6.0}, {"flop": 8, "seconds": 8.0}]
     assert scaling.worst(rows, "seconds", "flop") == 1.5
@@ -176,6 +204,8 @@ def test_a_profiles_floor_is_the_longer_of_multiplying_and_moving():
     [
         ("aten::linear", [[2, 36, 8], [32, 8], [32]], 2 * 72 * 8 * 32),
         ("aten::addmm", [[32], [72, 8], [8, 32]], 2 * 72 * 8 * 32),
+        ("mkldnn::_linear_pointwise", [[2, 36, 8], [32, 8], [], [], [], []], 2 * 72 * 8 * 32),
+        ("mkldnn::_linear_pointwise", [[2, 36, 8], [2, 36, 32], [32, 8], [32], []], 2 * 72 * 8 * 32),
         ("aten::conv2d", [[2, 8, 6, 6], [8, 1, 3, 3], [8]], 2 * 2 * 8 * 36 * 9),
         ("aten::gelu", [[2, 36, 8]], 0),
     ],
