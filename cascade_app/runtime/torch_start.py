@@ -20,10 +20,10 @@ from typing import Any
 _LATER = "torch._meta_registrations"
 # Who builds on torch finds it whole, and so does whoever traces: torch.compile and torch.export begin by importing the last.
 _WHOLE = ("accelerate", "diffusers", "transformers", "torch._dynamo")
-# Turns of GNU OpenMP's loop, some 30 us, before a thread that waits falls asleep. A picture of the pocket checkpoint is thousands
-# of shorter waits. Asleep at once, it takes 1.6 times as long; with OpenMP's own number, 2.8 times beside three busy processes
+# Turns of GNU OpenMP's loop, some 80 us, before a thread that waits falls asleep. A picture of the pocket checkpoint is thousands
+# of shorter waits. Asleep at once, it takes 1.7 times as long; with OpenMP's own number, 2.5 times beside three busy processes
 # on two cores, where falling asleep at once would be the quickest (bench.waiting).
-SPINS = "2000"
+SPINS = "3000"
 
 
 def prepare() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cascade_app.runtime import torch_start
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 START = "from cascade_app.runtime import torch_start\ntorch_start.prepare()\ntorch_start.prepare()\nimport sys, torch\n"
 LATER = "torch._meta_registrations"
@@ -85,5 +87,5 @@ def test_nothing_is_done_once_torch_is_there():
 
 def test_threads_wait_as_the_environment_says():
     code = START + "import os\nprint(os.environ['OMP_WAIT_POLICY'], os.environ['GOMP_SPINCOUNT'])"
-    assert run(code) == [f"PASSIVE {2000}"]
+    assert run(code) == [f"PASSIVE {torch_start.SPINS}"]
     assert run(code, OMP_WAIT_POLICY="ACTIVE", GOMP_SPINCOUNT="7") == ["ACTIVE 7"]
