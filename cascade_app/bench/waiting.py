@@ -1,11 +1,12 @@
-"""How torch's threads had better wait for each other: asleep at once, after a moment as the app has it, or hardly ever.
+"""How torch's threads had better wait for each other: asleep at once, after a moment, or hardly ever.
 
     python -m cascade_app.bench.waiting --rounds 3 --busy 0,1,3
 
 Every picture of a small checkpoint is thousands of waits shorter than falling asleep and waking; where other processes want the
-same cores, a thread that spins keeps them from those it waits for. Each side runs in a process of its own, in turn, beside
-`busy` processes that do nothing but count. `ratio_asleep` and `ratio_spinning` hold, for each number of them, that side's time
-over the app's: above 1, the app is quicker. Prints one line of JSON last.
+same cores, a thread that spins keeps them from those it waits for. A page on this machine has them fall asleep at once, a hosted
+page and the command line after a moment. Each side runs in a process of its own, in turn, beside `busy` processes that do nothing
+but count. `ratio_asleep` and `ratio_spinning` hold, for each number of them, that side's time over the one with a moment:
+above 1, the moment is quicker. Prints one line of JSON last.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cascade_app.runtime.torch_start import SPINS
 
 # GNU OpenMP's own choice is the last.
 SIDES: Mapping[str, Mapping[str, str]] = {
-    "asleep": {"GOMP_SPINCOUNT": "0"}, "app": {"GOMP_SPINCOUNT": SPINS}, "spinning": {"GOMP_SPINCOUNT": "300000"},
+    "asleep": {"GOMP_SPINCOUNT": "0"}, "moment": {"GOMP_SPINCOUNT": SPINS}, "spinning": {"GOMP_SPINCOUNT": "300000"},
 }  # fmt: skip
 PICTURES = 3
 
@@ -35,14 +36,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     measure.begin(arguments.threads)
     if arguments.alone:
         return _alone(arguments)
-    result: dict[str, Any] = {f"ratio_{name}": {} for name in SIDES if name != "app"} | {"seconds": {}}
+    result: dict[str, Any] = {f"ratio_{name}": {} for name in SIDES if name != "moment"} | {"seconds": {}}
     for busy in arguments.busy:
         with measure.told(f"Beside {busy} busy processes"), busy_processes(busy):
             seconds = interleaved(arguments)
         result["seconds"][busy] = {name: measure.rounded(statistics.median(each)) for name, each in seconds.items()}
         for name in seconds:
-            if name != "app":
-                result[f"ratio_{name}"][busy] = measure.rounded(measure.ratio(seconds[name], seconds["app"]))
+            if name != "moment":
+                result[f"ratio_{name}"][busy] = measure.rounded(measure.ratio(seconds[name], seconds["moment"]))
     return measure.report("waiting", {**measure.asked(arguments, arguments.checkpoint), **result}, save=arguments.save)
 
 

@@ -20,17 +20,23 @@ _LATER = "torch._meta_registrations"
 # Who builds on torch finds it whole, and so does whoever traces: torch.compile and torch.export begin by importing the last.
 _WHOLE = ("accelerate", "diffusers", "transformers", "torch._dynamo")
 # Turns of GNU OpenMP's loop, some 80 us, before a thread that waits falls asleep. A picture of the pocket checkpoint is thousands
-# of shorter waits. Asleep at once, it takes 1.7 times as long; with OpenMP's own number, 2.5 times beside three busy processes
-# on two cores, where falling asleep at once would be the quickest (bench.waiting).
+# of shorter waits: asleep at once, it takes 1.7 times as long. But who spins keeps others from the core, and those may be what is
+# waited for: beside one busy process on two cores it takes 2.1 times as long as asleep, beside Chromium showing it 1.7 times, and
+# with OpenMP's own number 2.5 times as long again beside three busy processes (bench.waiting).
 SPINS = "3000"
 
 
-def prepare() -> None:
-    """To be called before torch is imported; without effect after that. What the environment says already, stands."""
+def prepare(*, shared: bool = False) -> None:
+    """To be called before torch is imported; without effect after that. What the environment says already, stands.
+
+    Args:
+        shared: others want the cores while pictures are made, such as the browser that shows them.
+    """
     if "torch" in sys.modules:
         return
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # what other OpenMP libraries go by
-    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # GNU OpenMP goes by the next where there is one
+    if not shared:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

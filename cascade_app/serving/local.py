@@ -35,9 +35,11 @@ class LocalBackend:
         self._manager: PipelineManager | None = None
         self._status = BackendStatus("loading", "Starting.")
         self._lock = threading.Lock()
+        self._browser_here = False
 
     def start(self) -> None:
-        """Load in the background; `status` tells how it goes."""
+        """Load in the background, for a page; `status` tells how it goes."""
+        self._browser_here = _is_loopback(self._settings.host)
         threading.Thread(target=self._load_or_say_why, name="cascade-load", daemon=True).start()
 
     def load(self) -> None:
@@ -61,7 +63,7 @@ class LocalBackend:
         from cascade_app.runtime.fetching import fetch
         from cascade_app.runtime.torch_start import prepare
 
-        prepare()
+        prepare(shared=self._browser_here)
         from cascade_app.runtime.manager import PipelineManager
 
         # Kept even if the default checkpoint cannot be loaded: another one may be chosen.

@@ -89,3 +89,9 @@ def test_threads_wait_as_the_environment_says():
     code = START + "import os\nprint(os.environ['OMP_WAIT_POLICY'], os.environ['GOMP_SPINCOUNT'])"
     assert run(code) == [f"PASSIVE {torch_start.SPINS}"]
     assert run(code, OMP_WAIT_POLICY="ACTIVE", GOMP_SPINCOUNT="7") == ["ACTIVE 7"]
+
+
+def test_where_cores_are_shared_threads_sleep_at_once():
+    code = START.replace("prepare()", "prepare(shared=True)") + "import os\nprint(os.environ['OMP_WAIT_POLICY'])\n"
+    assert run(code + "print(os.environ.get('GOMP_SPINCOUNT'))") == ["PASSIVE", "None"]
+    assert run(code + "print(os.environ.get('GOMP_SPINCOUNT'))", GOMP_SPINCOUNT="7") == ["PASSIVE", "7"]

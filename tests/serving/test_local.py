@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from cascade_app.errors import CascadeError
@@ -45,3 +47,26 @@ def test_accepting_starts_an_engine_that_failed_for_want_of_it(tmp_path):
 
 def test_nothing_is_reported_before_anything_is_loaded(tmp_path):
     assert LocalBackend(Settings(data_dir=tmp_path)).system() is None
+
+
+@pytest.mark.parametrize(
+    ("host", "page", "shared"), [("127.0.0.1", True, True), ("0.0.0.0", True, False), ("127.0.0.1", False, False)]
+)
+def test_a_page_on_ones_own_machine_shares_the_cores_with_its_browser(tmp_path, monkeypatch, host, page, shared):
+    asked: list[bool] = []
+
+    def prepare(*, shared: bool) -> None:
+        asked.append(shared)
+        raise CascadeError("That is all.")
+
+    monkeypatch.setattr("cascade_app.runtime.torch_start.prepare", prepare)
+    backend = LocalBackend(Settings(host=host, data_dir=tmp_path))
+    if page:
+        backend.start()
+        deadline = time.monotonic() + 10
+        while backend.status().state != "failed" and time.monotonic() < deadline:
+            time.sleep(0.01)
+    else:
+        with pytest.raises(CascadeError, match="That is all"):
+            backend.load()
+    assert asked == [shared]
