@@ -6,7 +6,8 @@
 float32 against float32, and our defaults against the model card's (prior in bfloat16, decoder in float16, 20 steps with
 guidance 4, then 10 without). A CPU may be slow in float16, so diffusers in bfloat16 throughout runs beside them, and
 `ratio_default_best` is against the quickest of diffusers' three. Each round has another prompt: nothing kept from the last
-one helps. Ours makes its previews meanwhile, as it does for the page. Peak memory is that of a process which loads one side
+one helps. Ours makes its previews meanwhile, as it does for the page; both sides' threads wait for each other as the command
+line's do (`runtime/torch_start.py`, bench.waiting). Peak memory is that of a process which loads one side
 and makes two pictures. `mid` is a random cascade of some 100 million parameters. Ratios above 1: ours is quicker; `rss_ratio`
 below 1: ours is smaller. Prints one line of JSON last.
 """

@@ -126,8 +126,7 @@ def test_operations_of_packed_layers_are_counted(folder, monkeypatch):
     assert flop(False) <= flop(can_pack(torch.float32)) < 1.1 * flop(False)
 
 
-def test_waiting(folder, capsys, monkeypatch):
-    monkeypatch.setattr(waiting, "PICTURES", 1)
+def test_waiting(folder, capsys):
     waiting.main([*SMALL, "--checkpoint", folder, "--busy", "1"])
     result = last_line(capsys)
     assert set(result["seconds"]["1"]) == set(waiting.SIDES) and min(result["seconds"]["1"].values()) > 0
