@@ -7,9 +7,9 @@ float32 against float32, and our defaults against the model card's (prior in bfl
 guidance 4, then 10 without). A CPU may be slow in float16, so diffusers in bfloat16 throughout runs beside them, and
 `ratio_default_best` is against the quickest of diffusers' three. Each round has another prompt: nothing kept from the last
 one helps. Ours makes its previews meanwhile, as it does for the page; both sides' threads wait for each other as the command
-line's do (`runtime/torch_start.py`, bench.waiting). Peak memory is that of a process which loads one side
-and makes two pictures. `mid` is a random cascade of some 100 million parameters. Ratios above 1: ours is quicker; `rss_ratio`
-below 1: ours is smaller. Prints one line of JSON last.
+line's do (bench.waiting). Peak memory is that of a process which loads one side and makes two pictures. `mid` is a random
+cascade of some 100 million parameters. Ratios above 1: ours is quicker; `rss_ratio` below 1: ours is smaller. Prints one line
+of JSON last.
 """
 
 from __future__ import annotations
@@ -150,10 +150,11 @@ def memory(peak: Callable[[str], int | None]) -> dict[str, Any]:
 
 def peak_bytes(name: str, arguments: argparse.Namespace) -> int | None:
     """Peak memory of a process that loads one side and makes two pictures."""
-    one = measure.alone("compare", arguments, "--alone", name)
-    if "error" in one:
-        print(f"{name}: {one['error']}", file=sys.stderr)
-    return one.get("peak_rss_bytes")
+    try:
+        return measure.alone("compare", arguments, "--alone", name)["peak_rss_bytes"]
+    except RuntimeError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return None
 
 
 def _alone(arguments: argparse.Namespace) -> dict[str, Any]:

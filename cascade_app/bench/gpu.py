@@ -66,13 +66,12 @@ def at_batch(
 ) -> dict[str, Any]:
     """Seconds, operations and share of the peak of each side at one batch size, and ratios to ours."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     wait = None if arguments.dry_run else torch.cuda.synchronize
     flops = {}
     for name, make in sides.items():
         if name != "diffusers-compiled":  # the counter sees neither compiled code nor a CUDA graph: theirs is the eager side's
-            with FlopCounterMode(display=False) as counter:  # work, and ours makes no graph in a shape's first run
+            with measure.operation_counter() as counter:  # work, and ours makes no graph in a shape's first run
                 make(0, count)
             flops[name] = counter.get_total_flops()
     flops["diffusers-compiled"] = flops.get("diffusers-eager", 0)

@@ -93,6 +93,28 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
+def operation_counter() -> Any:
+    """torch's counter of floating-point operations, told those it has no formula for: packed layers, and attention on a CPU."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+    from cascade_app.diffusion.packed import can_pack
+
+    def linear(x: Sequence[int], *_: Any, out_shape: Sequence[int], **_other: Any) -> int:
+        return 2 * math.prod(out_shape) * x[-1]
+
+    def convolution(_x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **_other: Any) -> int:
+        return 2 * math.prod(out_shape) * math.prod(weight[1:])
+
+    def attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **_other: Any) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    unknown: dict[Any, Any] = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    if can_pack(torch.float32):
+        unknown |= {torch.ops.mkldnn._linear_pointwise: linear, torch.ops.mkldnn._convolution_pointwise: convolution}
+    return FlopCounterMode(display=False, custom_mapping=unknown)
+
+
 # --- the command line ------------------------------------------------------------------------------------------------
 
 
@@ -185,12 +207,19 @@ def in_a_process(module: str, *arguments: str, environment: Mapping[str, str] | 
 def alone(
     name: str, arguments: argparse.Namespace, *options: str, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """What the benchmark `name` finds in a process of its own, asked for the same as this one; `options` come on top."""
+    """What the benchmark `name` finds in a process of its own, asked for the same as this one; `options` come on top.
+
+    Raises:
+        RuntimeError: it failed, with its last word.
+    """
     size = ["--size", "x".join(map(str, arguments.size))] if arguments.size else []
-    return in_a_process(
+    found = in_a_process(
         f"cascade_app.bench.{name}", "--checkpoint", arguments.checkpoint, "--threads", str(arguments.threads),
         "--steps", "+".join(map(str, arguments.steps)), *size, *options, environment=environment,
     )  # fmt: skip
+    if "error" in found:
+        raise RuntimeError(found["error"])
+    return found
 
 
 def peak_rss_bytes() -> int:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,33 +70,15 @@ def grow(arguments: argparse.Namespace, changes: list[dict[str, int]]) -> list[d
 
 
 def counted(studio: Any, request: Any) -> tuple[int, Any]:
-    """Floating-point operations of a run, and what it made. Of packed layers and attention on a CPU torch knows no formula."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
-
-    from cascade_app.diffusion.packed import can_pack
-
-    def linear(x: Sequence[int], *_: Any, out_shape: Sequence[int], **_other: Any) -> int:
-        return 2 * math.prod(out_shape) * x[-1]
-
-    def convolution(_x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **_other: Any) -> int:
-        return 2 * math.prod(out_shape) * math.prod(weight[1:])
-
-    def attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **_other: Any) -> int:
-        return sdpa_flop_count(query, key, value)
-
-    unknown: dict[Any, Any] = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
-    if can_pack(torch.float32):
-        unknown |= {torch.ops.mkldnn._linear_pointwise: linear, torch.ops.mkldnn._convolution_pointwise: convolution}
-    with FlopCounterMode(display=False, custom_mapping=unknown) as counter:
+    """Floating-point operations of a run, and what it made."""
+    with measure.operation_counter() as counter:
         made = studio.make(request)
     return counter.get_total_flops(), made
 
 
 def activation_bytes(arguments: argparse.Namespace, change: dict[str, int]) -> int:
     """The most memory held while `change` is made, over what is held before."""
-    one = measure.alone("scaling", arguments, "--alone", json.dumps(change), "--steps", "2+2")
-    return one["activation_bytes"]
+    return measure.alone("scaling", arguments, "--alone", json.dumps(change), "--steps", "2+2")["activation_bytes"]
 
 
 def _alone(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -36,14 +36,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     measure.begin(arguments.threads)
     if arguments.alone:
         return _alone(arguments)
-    result: dict[str, Any] = {f"ratio_{name}": {} for name in SIDES if name != "moment"} | {"seconds": {}}
+    others = [name for name in SIDES if name != "moment"]
+    result: dict[str, Any] = {**{f"ratio_{name}": {} for name in others}, "seconds": {}}
     for busy in arguments.busy:
         with measure.told(f"Beside {busy} busy processes"), busy_processes(busy):
             seconds = interleaved(arguments)
         result["seconds"][busy] = {name: measure.rounded(statistics.median(each)) for name, each in seconds.items()}
-        for name in seconds:
-            if name != "moment":
-                result[f"ratio_{name}"][busy] = measure.rounded(measure.ratio(seconds[name], seconds["moment"]))
+        for name in others:
+            result[f"ratio_{name}"][busy] = measure.rounded(measure.ratio(seconds[name], seconds["moment"]))
     return measure.report("waiting", {**measure.asked(arguments, arguments.checkpoint), **result}, save=arguments.save)
 
 
@@ -52,8 +52,7 @@ def interleaved(arguments: argparse.Namespace) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in SIDES}
     for number in range(arguments.rounds):
         for name in list(SIDES)[:: -1 if number % 2 else 1]:
-            one = measure.alone("waiting", arguments, "--alone", environment=SIDES[name])
-            seconds[name].append(one["seconds"])
+            seconds[name].append(measure.alone("waiting", arguments, "--alone", environment=SIDES[name])["seconds"])
     return seconds
 
 

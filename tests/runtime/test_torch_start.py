@@ -14,7 +14,7 @@ from cascade_app.runtime import torch_start
 ROOT = Path(__file__).resolve().parent.parent.parent
 START = "from cascade_app.runtime import torch_start\ntorch_start.prepare()\ntorch_start.prepare()\nimport sys, torch\n"
 LATER = "torch._meta_registrations"
-THERE = f"print(hasattr(vars(sys.modules[{LATER!r}]).get('activate_meta'), '__call__'))\n"
+THERE = f"print(callable(vars(sys.modules[{LATER!r}]).get('activate_meta')))\n"
 CONVOLVE = "print(tuple(torch.nn.Conv2d(3, 4, 3, device='meta')(torch.ones(1, 3, 5, 5, device='meta')).shape))\n"
 
 
